@@ -1,0 +1,1 @@
+"""Knows jobs, workers and where they live; never TensorFlow."""

@@ -1,0 +1,77 @@
+"""The controller's errors. How they cross the wire is in controller.wire_errors.
+
+    TaasError
+    ├─ InvalidJob(field, why)      INVALID_ARGUMENT     the caller must change the request
+    ├─ JobNotFound(what)           NOT_FOUND
+    ├─ JobExists(what)             ALREADY_EXISTS
+    ├─ JobFinished(what, why)      FAILED_PRECONDITION  a final job does not change any more
+    ├─ LimitExceeded(limit, why)   RESOURCE_EXHAUSTED   says what the limit is
+    ├─ ClusterRefused(why)         FAILED_PRECONDITION  quota, RBAC, admission: retry is useless
+    ├─ ClusterUnavailable(why)     UNAVAILABLE          try again later
+    └─ Conflict                    never crosses the wire; the loop runs again
+"""
+
+from __future__ import annotations
+
+
+class TaasError(Exception):
+    """Root of the tree. The text is for people: what happened and what to do."""
+
+
+class InvalidJob(TaasError):
+    """The request names something that cannot be; `field` is its path, `why` ends in the remedy."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
+        self.field = field
+        self.why = why
+
+
+class JobNotFound(TaasError):
+    """There is no such thing; `what` is its resource name."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} does not exist; `taas list` shows what does")
+        self.what = what
+
+
+class JobExists(TaasError):
+    """Another job has this name."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} exists with another spec; choose another name or delete it first"
+        )
+        self.what = what
+
+
+class JobFinished(TaasError):
+    """The job is final, or asked to be."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} {why}")
+        self.what = what
+
+
+class LimitExceeded(TaasError):
+    """A limit was reached; `limit` names it, `why` says how much it is."""
+
+    def __init__(self, limit: str, why: str) -> None:
+        super().__init__(f"{limit}: {why}")
+        self.limit = limit
+
+
+class ClusterRefused(TaasError):
+    """The cluster said no for good."""
+
+
+class ClusterUnavailable(TaasError):
+    """The cluster, the store or the storage did not answer; `retry_after_s` is a fair wait."""
+
+    def __init__(self, why: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class Conflict(TaasError):
+    """The job changed since it was read."""

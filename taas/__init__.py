@@ -1,0 +1,1 @@
+"""What users install: the Python client and the command line."""

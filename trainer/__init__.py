@@ -1,0 +1,1 @@
+"""Knows TensorFlow, never Kubernetes: agent, task API, loop, data, checkpoints, export."""

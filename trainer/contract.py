@@ -1,0 +1,139 @@
+"""What agent, trainer and controller agree on: names, exit codes, the assignment. Stdlib only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+
+# Environment of a worker pod. The agent reads these once; nothing else in trainer reads them.
+ENV_NAMESPACE = "TAAS_NAMESPACE"
+ENV_JOB = "TAAS_JOB"
+ENV_JOB_UID = "TAAS_JOB_UID"
+ENV_WORKER_INDEX = "TAAS_WORKER_INDEX"
+# Identity of the pod incarnation. Inherited by every process of the worker, so that the local
+# backend finds what a dead agent left behind.
+ENV_POD_UID = "TAAS_POD_UID"
+# gRPC target of the controller, for example unix:/run/taas/taas.sock or taas-controller:8080.
+ENV_CONTROLLER = "TAAS_CONTROLLER"
+# Address that the other workers reach this pod at.
+ENV_POD_IP = "TAAS_POD_IP"
+# Root of the shared storage, as storage.JobPaths lays it out.
+ENV_STORAGE = "TAAS_STORAGE"
+# Folder of this pod's own; gone with the pod.
+ENV_SCRATCH = "TAAS_SCRATCH"
+# Assignment as JSON, in the environment of a trainer that starts cold.
+ENV_ASSIGNMENT = "TAAS_ASSIGNMENT"
+# File descriptor on which the trainer writes reports, one JSON object a line.
+ENV_REPORT_FD = "TAAS_REPORT_FD"
+# File descriptor that reaches end of file when the agent is gone; the trainer then ends itself.
+ENV_LIFELINE_FD = "TAAS_LIFELINE_FD"
+
+# Names a user's spec.env may not set.
+RESERVED_ENV_PREFIX = "TAAS_"
+RESERVED_ENV = frozenset({"TF_CONFIG"})
+
+
+class ExitCode(IntEnum):
+    """How a trainer process ends. Any other code, and any signal, is a crash."""
+
+    DONE = 0
+    # An exception of the program during training.
+    CRASHED = 1
+    # Asked to stop; saved and left. TensorFlow's own preemption handler uses the same number.
+    SAVED = 42
+    # A peer went away; the cause lies elsewhere. EX_TEMPFAIL of sysexits.h.
+    PEER_LOST = 75
+    # The program cannot work as it is (it does not import, its data is missing). EX_CONFIG.
+    INVALID = 78
+
+
+class Stage:
+    """What a trainer is doing; the values of a "stage" report."""
+
+    STARTING = "starting"
+    RESTORING = "restoring"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    FINISHING = "finishing"
+
+
+class Report:
+    """Types of the objects a trainer writes to ENV_REPORT_FD, one JSON object a line.
+
+    {"type": "stage", "stage": Stage.*, "step": int}     at every change of stage
+    {"type": "step", "step": int}                        after every call of the training function
+    {"type": "record", "record": {...}}                  chief: a history.proto Record as proto
+                                                         JSON, sent after it is in the record file
+    {"type": "failure", "message": str, "details": str}  before leaving with CRASHED or INVALID;
+                                                         details is the program's own traceback
+    """
+
+    STAGE = "stage"
+    STEP = "step"
+    RECORD = "record"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointing:
+    """When the trainer saves and what it keeps; defaults are filled in by the controller."""
+
+    every_steps: int = 0
+    every_seconds: int = 60
+    keep_last: int = 3
+    best_metric: str = ""
+    best_mode: str = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Everything one trainer process needs to know about the generation it belongs to.
+
+    The controller fills in the job's part (`Assignment.to_json` travels in `Start.assignment`);
+    the agent adds the part that only it knows with `dataclasses.replace`.
+    """
+
+    namespace: str
+    job: str
+    job_uid: str
+    generation: int
+    # Path of the task module inside the source folder.
+    module: str
+    source_digest: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    checkpointing: Checkpointing = Checkpointing()
+    # host:port of every member, in the order of TF_CONFIG; the chief is position 0.
+    cluster: tuple[str, ...] = ()
+    position: int = 0
+    # The agent's part: absolute folders.
+    storage_root: str = ""
+    source_dir: str = ""
+    scratch_dir: str = ""
+
+    @property
+    def is_chief(self) -> bool:
+        """True for the one member that writes checkpoints, records and the model."""
+        return self.position == 0
+
+    def tf_config(self) -> str:
+        """Return TF_CONFIG of this member, as TensorFlow documents it."""
+        return json.dumps(
+            {
+                "cluster": {"worker": list(self.cluster)},
+                "task": {"type": "worker", "index": self.position},
+            }
+        )
+
+    def to_json(self) -> str:
+        """Return the assignment as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Assignment:
+        """Parse what `to_json` wrote. Raises ValueError or TypeError on anything else."""
+        raw = json.loads(text)
+        raw["checkpointing"] = Checkpointing(**raw["checkpointing"])
+        raw["cluster"] = tuple(raw["cluster"])
+        return Assignment(**raw)

@@ -1,0 +1,192 @@
+"""Layout of the shared storage, and which checkpoints in it count. Stdlib only.
+
+    <root>/sources/<digest>.tar.gz
+    <root>/jobs/<namespace>/<job>/<uid>/
+        records/g000001.jsonl            one Record a line; written by that generation's chief only
+        fences/g000002.json              what generation 2 began from; voids late commits of older ones
+        checkpoints/step-0000001000.g000001/
+            manifest.json                its atomic rename from manifest.json.tmp is the commit
+            variables.*
+        logs/worker-0.log                everything worker 0 printed, all generations
+        output/                          what the user gets: model/, model.keras, tensorboard/, ...
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+_CHECKPOINT_ID = re.compile(r"step-(\d{10})\.g(\d{6})")
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaths:
+    """Folders of one job below a storage root."""
+
+    root: Path
+    namespace: str
+    job: str
+    uid: str
+
+    @property
+    def folder(self) -> Path:
+        """Everything the job has in storage, its source archive excepted."""
+        return self.root / "jobs" / self.namespace / self.job / self.uid
+
+    @property
+    def records(self) -> Path:
+        """Record files, one a generation."""
+        return self.folder / "records"
+
+    @property
+    def fences(self) -> Path:
+        """What each generation began from."""
+        return self.folder / "fences"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a checkpoint."""
+        return self.folder / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """One file a worker."""
+        return self.folder / "logs"
+
+    @property
+    def output(self) -> Path:
+        """What the user gets."""
+        return self.folder / "output"
+
+    def record_file(self, generation: int) -> Path:
+        """Record file of a generation."""
+        return self.records / f"g{generation:06d}.jsonl"
+
+    def log_file(self, worker: int) -> Path:
+        """Log file of a worker."""
+        return self.logs / f"worker-{worker}.log"
+
+
+def source_archive(root: Path, digest: str) -> Path:
+    """Return where the packed source folder of that digest lies."""
+    return root / "sources" / f"{digest}.tar.gz"
+
+
+def checkpoint_id(step: int, generation: int) -> str:
+    """Return the folder name of a checkpoint; sorts by step, then generation."""
+    return f"step-{step:010d}.g{generation:06d}"
+
+
+def parse_checkpoint_id(text: str) -> tuple[int, int] | None:
+    """Return (step, generation) of a checkpoint's folder name, or None if it is none."""
+    match = _CHECKPOINT_ID.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a checkpoint: path relative to its folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What makes a checkpoint committed. `time` is seconds since the epoch, UTC."""
+
+    step: int
+    generation: int
+    time: float
+    files: tuple[FileEntry, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Folder name of the checkpoint."""
+        return checkpoint_id(self.step, self.generation)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.files)
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Parse a manifest. Raises ValueError if it is none; paths that leave the folder are."""
+        try:
+            raw = json.loads(text)
+            files = tuple(
+                FileEntry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in raw["files"]
+            )
+            metrics = {str(k): float(v) for k, v in raw["metrics"].items()}
+            manifest = Manifest(
+                int(raw["step"]), int(raw["generation"]), float(raw["time"]), files, metrics
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a checkpoint manifest: {error!r}") from error
+        for entry in manifest.files:
+            if entry.path.startswith("/") or ".." in Path(entry.path).parts:
+                raise ValueError(f"manifest names a file outside its folder: {entry.path!r}")
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Generation `generation` began from step `base_step` (0: from nothing).
+
+    A checkpoint of an older generation beyond that step was committed too late, or was damaged:
+    it is not part of the job's history any more.
+    """
+
+    generation: int
+    base_step: int
+
+
+def read_fences(paths: JobPaths) -> tuple[Fence, ...]:
+    """Return all fences of a job, oldest generation first. A torn file is no fence."""
+    fences = []
+    for path in sorted(paths.fences.glob("g*.json")):
+        try:
+            raw = json.loads(path.read_text())
+            fences.append(Fence(int(raw["generation"]), int(raw["base_step"])))
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+    return tuple(fences)
+
+
+def visible(manifests: Iterable[Manifest], fences: Iterable[Fence]) -> tuple[Manifest, ...]:
+    """Return the checkpoints that count, newest step first; see Fence."""
+    fences = tuple(fences)
+    kept = [
+        m
+        for m in manifests
+        if all(m.step <= f.base_step for f in fences if f.generation > m.generation)
+    ]
+    return tuple(sorted(kept, key=lambda m: (m.step, m.generation), reverse=True))
+
+
+def committed(paths: JobPaths) -> tuple[Manifest, ...]:
+    """Return the committed checkpoints of a job that count, newest step first.
+
+    Reads manifests only; whether the files are sound is for the restore to check. A folder
+    whose manifest is unreadable or names another checkpoint is passed over.
+    """
+    manifests = []
+    for path in paths.checkpoints.glob(f"step-*/{MANIFEST}"):
+        try:
+            manifest = Manifest.from_json(path.read_text())
+        except (ValueError, OSError):
+            continue
+        if manifest.id == path.parent.name:
+            manifests.append(manifest)
+    return visible(manifests, read_fences(paths))
