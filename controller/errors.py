@@ -1,14 +1,14 @@
 """The controller's errors. How they cross the wire is in controller.wire_errors.
 
-    TaasError
-    ├─ InvalidJob(field, why)      INVALID_ARGUMENT     the caller must change the request
-    ├─ JobNotFound(what)           NOT_FOUND
-    ├─ JobExists(what)             ALREADY_EXISTS
-    ├─ JobFinished(what, why)      FAILED_PRECONDITION  a final job does not change any more
-    ├─ LimitExceeded(limit, why)   RESOURCE_EXHAUSTED   says what the limit is
-    ├─ ClusterRefused(why)         FAILED_PRECONDITION  quota, RBAC, admission: retry is useless
-    ├─ ClusterUnavailable(why)     UNAVAILABLE          try again later
-    └─ Conflict                    never crosses the wire; the loop runs again
+TaasError
+├─ InvalidJob(field, why)      INVALID_ARGUMENT     the caller must change the request
+├─ JobNotFound(what)           NOT_FOUND
+├─ JobExists(what)             ALREADY_EXISTS
+├─ JobFinished(what, why)      FAILED_PRECONDITION  a final job does not change any more
+├─ LimitExceeded(limit, why)   RESOURCE_EXHAUSTED   says what the limit is
+├─ ClusterRefused(why)         FAILED_PRECONDITION  quota, RBAC, admission: retry is useless
+├─ ClusterUnavailable(why)     UNAVAILABLE          try again later
+└─ Conflict                    never crosses the wire; the loop runs again
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ class JobExists(TaasError):
     """Another job has this name."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} exists with another spec; choose another name or delete it first"
-        )
+        super().__init__(f"{what} exists with another spec; choose another name or delete it first")
         self.what = what
 
 

@@ -195,6 +195,8 @@ class Status:
     message: str = ""
     generation: int = 0
     members: tuple[int, ...] = ()  # worker indexes of the newest generation, ascending
+    # Where the members listen, in their order. Agents hold other ports once they have started.
+    addresses: tuple[str, ...] = ()
     generation_ended: bool = True  # False while the newest generation may be running
     stopping: bool = False  # the newest generation was told to save and stop
     workers: tuple[Worker, ...] = ()
@@ -227,6 +229,7 @@ class Job:
     spec: Spec
     labels: Pairs = ()
     request_id: str = ""
+    fingerprint: str = ""  # of labels and spec as created; tells a repeated create from another
     deleting: datetime | None = None
     version: str = ""
     status: Status = field(default_factory=Status)

@@ -42,7 +42,7 @@ class JobStore(Protocol):
         ...
 
     async def list(self, wanted: ListFilter, page_size: int, token: str) -> Page:
-        """Return a page of jobs, newest first. Raises InvalidJob("page_token") on a bad token."""
+        """Return a page of jobs, newest first. Raises InvalidJob("pageToken") on a bad token."""
         ...
 
     async def keys(self) -> tuple[JobKey, ...]:

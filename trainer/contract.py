@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
@@ -22,6 +23,8 @@ ENV_POD_IP = "TAAS_POD_IP"
 ENV_STORAGE = "TAAS_STORAGE"
 # Folder of this pod's own; gone with the pod.
 ENV_SCRATCH = "TAAS_SCRATCH"
+# Seconds between the SIGTERM and the SIGKILL of a pod that is ended; 30 when unset.
+ENV_GRACE_S = "TAAS_GRACE_S"
 # Assignment as JSON, in the environment of a trainer that starts cold.
 ENV_ASSIGNMENT = "TAAS_ASSIGNMENT"
 # File descriptor on which the trainer writes reports, one JSON object a line.
@@ -32,6 +35,15 @@ ENV_LIFELINE_FD = "TAAS_LIFELINE_FD"
 # Names a user's spec.env may not set.
 RESERVED_ENV_PREFIX = "TAAS_"
 RESERVED_ENV = frozenset({"TF_CONFIG"})
+
+
+def permitted_env(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a job may set of its env: all but the reserved names."""
+    return {
+        name: value
+        for name, value in env.items()
+        if name not in RESERVED_ENV and not name.startswith(RESERVED_ENV_PREFIX)
+    }
 
 
 class ExitCode(IntEnum):
@@ -46,6 +58,17 @@ class ExitCode(IntEnum):
     PEER_LOST = 75
     # The program cannot work as it is (it does not import, its data is missing). EX_CONFIG.
     INVALID = 78
+
+
+class Reason:
+    """The values of Failure.reason that an agent reports."""
+
+    TRAINER_CRASHED = "TrainerCrashed"  # an exception, an exit code, a fatal signal
+    TRAINER_KILLED = "TrainerKilled"  # SIGKILL or SIGTERM from outside
+    OUT_OF_MEMORY = "OutOfMemory"  # SIGKILL by the kernel's memory killer
+    PEER_LOST = "PeerLost"  # the cause lies with another worker
+    STOPPED = "Stopped"  # its agent was told to stop it
+    INVALID_PROGRAM = "InvalidProgram"  # trying again is useless
 
 
 class Stage:

@@ -1,14 +1,14 @@
 """Layout of the shared storage, and which checkpoints in it count. Stdlib only.
 
-    <root>/sources/<digest>.tar.gz
-    <root>/jobs/<namespace>/<job>/<uid>/
-        records/g000001.jsonl            one Record a line; written by that generation's chief only
-        fences/g000002.json              what generation 2 began from; voids late commits of older ones
-        checkpoints/step-0000001000.g000001/
-            manifest.json                its atomic rename from manifest.json.tmp is the commit
-            variables.*
-        logs/worker-0.log                everything worker 0 printed, all generations
-        output/                          what the user gets: model/, model.keras, tensorboard/, ...
+<root>/sources/<digest>.tar.gz
+<root>/jobs/<namespace>/<job>/<uid>/
+    records/g000001.jsonl            one Record a line; written by that generation's chief only
+    fences/g000002.json              what generation 2 began from; voids late commits of older ones
+    checkpoints/step-0000001000.g000001/
+        manifest.json                its atomic rename from manifest.json.tmp is the commit
+        variables.*
+    logs/worker-0.log                everything worker 0 printed, all generations
+    output/                          what the user gets: model/, model.keras, tensorboard/, ...
 """
 
 from __future__ import annotations
