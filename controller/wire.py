@@ -1,0 +1,379 @@
+"""Converts between the domain and the wire messages, both ways and without loss. Pure.
+
+Nothing is judged here but what has no meaning at all (an unknown enum number, an impossible
+time); what users may ask for is judged in controller.parse. Times have microseconds, in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TypeVar
+
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controller.errors import InvalidJob
+from controller.model import (
+    Checkpoint,
+    CheckpointPolicy,
+    Failure,
+    Job,
+    JobKey,
+    Phase,
+    Progress,
+    Source,
+    Spec,
+    Status,
+    Worker,
+    WorkerState,
+)
+from protos.taas.v1 import job_pb2
+
+_E = TypeVar("_E", bound=Enum)
+
+# Where the defaults of job.proto's comments come from: the domain has them.
+_DEFAULTS = Spec(module="", source=Source("", 0))
+
+
+def stamp(time: datetime | None) -> Timestamp | None:
+    """Return a time as a wire message; None is an unset field."""
+    if time is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(time)
+    return made
+
+
+def moment(message: Message, field: str) -> datetime | None:
+    """Return a Timestamp field as an aware time, None when it is unset. Raises InvalidJob."""
+    if not message.HasField(field):
+        return None
+    try:
+        return _time(getattr(message, field))
+    except (ValueError, OverflowError) as error:
+        raise InvalidJob(field, f"is no time: {error}; send seconds and nanos in range") from error
+
+
+def _time(value: Timestamp) -> datetime:
+    return value.ToDatetime(tzinfo=UTC)
+
+
+def by_number(kind: type[_E], wire: EnumDescriptor, prefix: str) -> dict[int, _E]:
+    """Return the domain's members by the number of their namesake in a wire enum."""
+    return {wire.values_by_name[prefix + member.value].number: member for member in kind}
+
+
+def member(members: Mapping[int, _E], number: int, field: str) -> _E:
+    """Return the domain's member for a wire enum's number. Raises InvalidJob."""
+    try:
+        return members[number]
+    except KeyError:
+        known = ", ".join(f"{n} ({m.value})" for n, m in members.items())
+        raise InvalidJob(field, f"{number} is not known; send one of {known}") from None
+
+
+PHASES = by_number(Phase, job_pb2.Phase.DESCRIPTOR, "PHASE_")
+WORKER_STATES = by_number(WorkerState, job_pb2.WorkerState.DESCRIPTOR, "WORKER_STATE_")
+
+
+# --- The parts of a status
+
+
+def progress_to_wire(progress: Progress) -> job_pb2.Progress:
+    """Return progress as a wire message."""
+    return job_pb2.Progress(
+        step=progress.step,
+        total_steps=progress.total_steps,
+        epoch=progress.epoch,
+        loss=progress.loss,
+        metrics=dict(progress.metrics),
+        examples_per_second=progress.examples_per_second,
+        seconds_left=progress.seconds_left,
+        starved_fraction=progress.starved_fraction,
+    )
+
+
+def progress_from_wire(progress: job_pb2.Progress) -> Progress:
+    """Return progress as the domain has it."""
+    return Progress(
+        step=progress.step,
+        total_steps=progress.total_steps,
+        epoch=progress.epoch,
+        loss=progress.loss,
+        metrics=tuple(sorted(progress.metrics.items())),
+        examples_per_second=progress.examples_per_second,
+        seconds_left=progress.seconds_left,
+        starved_fraction=progress.starved_fraction,
+    )
+
+
+def checkpoint_to_wire(checkpoint: Checkpoint) -> job_pb2.Checkpoint:
+    """Return a checkpoint as a wire message."""
+    return job_pb2.Checkpoint(
+        id=checkpoint.id,
+        step=checkpoint.step,
+        generation=checkpoint.generation,
+        size_bytes=checkpoint.size_bytes,
+        create_time=stamp(checkpoint.created),
+        metrics=dict(checkpoint.metrics),
+    )
+
+
+def checkpoint_from_wire(checkpoint: job_pb2.Checkpoint) -> Checkpoint:
+    """Return a checkpoint as the domain has it; without a time it is as old as can be."""
+    return Checkpoint(
+        id=checkpoint.id,
+        step=checkpoint.step,
+        generation=checkpoint.generation,
+        size_bytes=checkpoint.size_bytes,
+        created=moment(checkpoint, "create_time") or _time(Timestamp()),
+        metrics=tuple(sorted(checkpoint.metrics.items())),
+    )
+
+
+def failure_to_wire(failure: Failure) -> job_pb2.Failure:
+    """Return a failure as a wire message."""
+    return job_pb2.Failure(
+        reason=failure.reason,
+        worker=failure.worker,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        message=failure.message,
+        details=failure.details,
+        generation=failure.generation,
+        time=stamp(failure.time),
+    )
+
+
+def failure_from_wire(failure: job_pb2.Failure) -> Failure:
+    """Return a failure as the domain has it."""
+    return Failure(
+        reason=failure.reason,
+        message=failure.message,
+        worker=failure.worker,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        details=failure.details,
+        generation=failure.generation,
+        time=moment(failure, "time"),
+    )
+
+
+# --- Spec
+
+
+def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
+    """Return a spec as a wire message, every default spelled out."""
+    policy = spec.checkpoints
+    return job_pb2.TrainingJobSpec(
+        task=job_pb2.TaskProgram(module=spec.module),
+        source=job_pb2.Source(digest=spec.source.digest, size_bytes=spec.source.size_bytes),
+        workers=spec.workers,
+        min_workers=spec.min_workers,
+        parameters=dict(spec.parameters),
+        env=dict(spec.env),
+        checkpoints=job_pb2.CheckpointPolicy(
+            every_steps=policy.every_steps,
+            every_seconds=policy.every_seconds,
+            keep_last=policy.keep_last,
+            best_metric=policy.best_metric,
+            best_mode=f"BEST_MODE_{policy.best_mode.upper()}",
+        ),
+        max_restarts=spec.max_restarts,
+        active_deadline_seconds=spec.active_deadline_s or 0,
+        start_deadline_seconds=spec.start_deadline_s,
+        progress_deadline_seconds=spec.progress_deadline_s,
+        ttl_seconds_after_finished=spec.ttl_after_finished_s,
+        suspend=spec.suspend,
+        cancel=spec.cancel,
+        grace_seconds=spec.grace_s,
+    )
+
+
+def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
+    """Return a sound spec as the domain has it, unset fields as job.proto's comments say."""
+    has_restarts = spec.HasField("max_restarts")
+    has_ttl = spec.HasField("ttl_seconds_after_finished")
+    return Spec(
+        module=spec.task.module,
+        source=Source(spec.source.digest, spec.source.size_bytes),
+        workers=spec.workers,
+        min_workers=spec.min_workers or spec.workers,
+        parameters=tuple(sorted(spec.parameters.items())),
+        env=tuple(sorted(spec.env.items())),
+        checkpoints=_policy_with_defaults(spec.checkpoints),
+        max_restarts=spec.max_restarts if has_restarts else _DEFAULTS.max_restarts,
+        active_deadline_s=spec.active_deadline_seconds or None,
+        start_deadline_s=spec.start_deadline_seconds or _DEFAULTS.start_deadline_s,
+        progress_deadline_s=spec.progress_deadline_seconds or _DEFAULTS.progress_deadline_s,
+        ttl_after_finished_s=spec.ttl_seconds_after_finished if has_ttl else None,
+        grace_s=spec.grace_seconds or _DEFAULTS.grace_s,
+        suspend=spec.suspend,
+        cancel=spec.cancel,
+    )
+
+
+def _policy_with_defaults(policy: job_pb2.CheckpointPolicy) -> CheckpointPolicy:
+    default = _DEFAULTS.checkpoints
+    by_steps_only = policy.every_steps and not policy.every_seconds
+    return CheckpointPolicy(
+        every_steps=policy.every_steps,
+        every_seconds=0 if by_steps_only else policy.every_seconds or default.every_seconds,
+        keep_last=policy.keep_last or default.keep_last,
+        best_metric=policy.best_metric,
+        best_mode="min" if policy.best_mode == job_pb2.BEST_MODE_MIN else "max",
+    )
+
+
+# --- Status
+
+
+def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
+    """Return a status as a wire message, with the conditions and counts that follow from it."""
+    checkpoint, failure = status.last_checkpoint, status.last_failure
+    return job_pb2.TrainingJobStatus(
+        phase=f"PHASE_{status.phase.value}",
+        conditions=_conditions(status),
+        generation=status.generation,
+        members=status.members,
+        addresses=status.addresses,
+        workers=[_worker_to_wire(w) for w in status.workers],
+        ready_workers=status.ready_workers,
+        progress=progress_to_wire(status.progress),
+        last_checkpoint=checkpoint_to_wire(checkpoint) if checkpoint else None,
+        restarts=status.restarts,
+        restarts_by_reason=dict(status.restarts_by_reason),
+        last_failure=failure_to_wire(failure) if failure else None,
+        start_time=stamp(status.started),
+        completion_time=stamp(status.finished),
+        restart_after=stamp(status.restart_after),
+        last_event=status.last_event,
+        phase_since=stamp(status.phase_since),
+        crashes=status.crashes,
+        message=status.message,
+        stopping=status.stopping,
+        generation_ended=status.generation_ended,
+        progress_time=stamp(status.progress_at),
+    )
+
+
+def status_from_wire(status: job_pb2.TrainingJobStatus) -> Status:
+    """Return a status as the domain has it. Every status that was ever written has a phase;
+    one without is that of a new job. Conditions and counts that follow from the rest are ignored.
+    """
+    if status.phase == job_pb2.PHASE_UNSPECIFIED:
+        return Status()
+    has_checkpoint = status.HasField("last_checkpoint")
+    has_failure = status.HasField("last_failure")
+    return Status(
+        phase=member(PHASES, status.phase, "phase"),
+        phase_since=moment(status, "phase_since"),
+        message=status.message,
+        generation=status.generation,
+        members=tuple(status.members),
+        addresses=tuple(status.addresses),
+        generation_ended=status.generation_ended,
+        stopping=status.stopping,
+        workers=tuple(_worker_from_wire(w) for w in status.workers),
+        progress=progress_from_wire(status.progress) if status.HasField("progress") else Progress(),
+        progress_at=moment(status, "progress_time"),
+        last_checkpoint=checkpoint_from_wire(status.last_checkpoint) if has_checkpoint else None,
+        restarts=status.restarts,
+        restarts_by_reason=tuple(sorted(status.restarts_by_reason.items())),
+        crashes=status.crashes,
+        restart_after=moment(status, "restart_after"),
+        last_failure=failure_from_wire(status.last_failure) if has_failure else None,
+        started=moment(status, "start_time"),
+        finished=moment(status, "completion_time"),
+        last_event=status.last_event,
+    )
+
+
+def _worker_to_wire(worker: Worker) -> job_pb2.WorkerStatus:
+    return job_pb2.WorkerStatus(
+        index=worker.index,
+        state=f"WORKER_STATE_{worker.state.value}",
+        reason=worker.reason,
+        pod=worker.pod,
+    )
+
+
+def _worker_from_wire(worker: job_pb2.WorkerStatus) -> Worker:
+    state = member(WORKER_STATES, worker.state, "workers.state")
+    return Worker(worker.index, state, reason=worker.reason, pod=worker.pod)
+
+
+# A condition holds in exactly these phases. A cancelled job counts as failed, because whoever
+# waits for a job in Kubernetes waits for Complete or Failed; the reason tells them apart.
+_HOLDS = {
+    "Complete": (Phase.SUCCEEDED,),
+    "Failed": (Phase.FAILED, Phase.CANCELLED),
+    "Suspended": (Phase.SUSPENDED,),
+    "Running": (Phase.RUNNING,),
+}
+
+
+def _conditions(status: Status) -> list[job_pb2.Condition]:
+    """Return all conditions, as they follow from the phase.
+
+    The phase is all that is remembered, so a condition's time is when this phase began; for
+    one that is False it may have turned False in an earlier phase.
+    """
+    failure = status.last_failure
+    has_cause = failure is not None and status.phase is Phase.FAILED
+    reason = failure.reason if has_cause and failure else status.phase.value.capitalize()
+    return [
+        job_pb2.Condition(
+            type=name,
+            status="True" if status.phase in phases else "False",
+            reason=reason,
+            message=status.message,
+            last_transition_time=stamp(status.phase_since),
+        )
+        for name, phases in _HOLDS.items()
+    ]
+
+
+# --- Jobs
+
+
+def resource_name(key: JobKey) -> str:
+    """Return the name of a job on the wire."""
+    return f"namespaces/{key.namespace}/trainingJobs/{key.name}"
+
+
+def job_to_wire(job: Job) -> job_pb2.TrainingJob:
+    """Return a job as clients see it."""
+    return job_pb2.TrainingJob(
+        name=resource_name(job.key),
+        uid=job.uid,
+        create_time=stamp(job.created),
+        delete_time=stamp(job.deleting),
+        etag=job.version,
+        labels=dict(job.labels),
+        spec=spec_to_wire(job.spec),
+        status=status_to_wire(job.status),
+    )
+
+
+def job_from_wire(job: job_pb2.TrainingJob, *, request_id: str = "", fingerprint: str = "") -> Job:
+    """Return a stored job as the domain has it; the inverse of job_to_wire. The two things that
+    clients do not see come besides. Raises InvalidJob."""
+    parts = job.name.split("/")
+    if len(parts) != 4 or not job.HasField("create_time"):
+        raise InvalidJob("name", f"{job.name!r} is no stored job: its name or time is missing")
+    return Job(
+        key=JobKey(parts[1], parts[3]),
+        uid=job.uid,
+        created=_time(job.create_time),
+        spec=spec_with_defaults(job.spec),
+        labels=tuple(sorted(job.labels.items())),
+        request_id=request_id,
+        fingerprint=fingerprint,
+        deleting=moment(job, "delete_time"),
+        version=job.etag,
+        status=status_from_wire(job.status),
+    )

@@ -1,0 +1,170 @@
+"""How errors cross the wire: the one table of status codes, the google.rpc details, and the
+interceptor that turns whatever a handler raises into them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from controller.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    Conflict,
+    InvalidJob,
+    JobExists,
+    JobFinished,
+    JobNotFound,
+    LimitExceeded,
+    TaasError,
+)
+
+_log = logging.getLogger(__name__)
+
+CODES: dict[type[TaasError], grpc.StatusCode] = {
+    InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
+    JobNotFound: grpc.StatusCode.NOT_FOUND,
+    JobExists: grpc.StatusCode.ALREADY_EXISTS,
+    JobFinished: grpc.StatusCode.FAILED_PRECONDITION,
+    LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ClusterRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    ClusterUnavailable: grpc.StatusCode.UNAVAILABLE,
+    # Should it ever get here, the caller may repeat the whole of what it did.
+    Conflict: grpc.StatusCode.ABORTED,
+}
+
+# The errors' domain as google.rpc.ErrorInfo has it: the name of the protobuf package.
+DOMAIN = "taas.v1"
+_JOB_TYPE = "taas.v1.TrainingJob"
+
+# gRPC allows 8 KiB of trailing metadata by default, and one error takes this three times: as
+# the message, where each byte may take three, and in the details as message and description.
+_MOST_TEXT_BYTES = 1024
+_MOST_NAME_BYTES = 256
+
+# The text of every error that is our own fault; what went wrong is for the log only.
+_INTERNAL = "the service has failed on this call; its log says why"
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """Return what a caller is told about an error: code, text and google.rpc details."""
+    code = _code(error)
+    if code is None or not isinstance(error, TaasError):
+        return status_pb2.Status(code=_number(grpc.StatusCode.INTERNAL), message=_INTERNAL)
+    status = status_pb2.Status(code=_number(code), message=_cut(str(error), _MOST_TEXT_BYTES))
+    kind = error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)
+    for detail in (kind, *_details(error)):
+        status.details.add().Pack(detail)
+    return status
+
+
+def _details(error: TaasError) -> list[Message]:
+    """Return what the class of an error has to say besides its text."""
+    if isinstance(error, InvalidJob):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(error.field, _MOST_NAME_BYTES), description=_cut(error.why, _MOST_TEXT_BYTES)
+        )
+        return [error_details_pb2.BadRequest(field_violations=[violation])]
+    if isinstance(error, JobNotFound | JobExists | JobFinished):
+        name = _cut(error.what, _MOST_NAME_BYTES)
+        return [error_details_pb2.ResourceInfo(resource_type=_JOB_TYPE, resource_name=name)]
+    if isinstance(error, LimitExceeded):
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=_cut(error.limit, _MOST_NAME_BYTES),
+            description=_cut(str(error), _MOST_TEXT_BYTES),
+        )
+        return [error_details_pb2.QuotaFailure(violations=[violation])]
+    if isinstance(error, ClusterUnavailable):
+        delay = Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        return [error_details_pb2.RetryInfo(retry_delay=delay)]
+    return []
+
+
+def _code(error: Exception) -> grpc.StatusCode | None:
+    """Return the table's code for the nearest class of an error, None when it has none."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+
+
+def _number(code: grpc.StatusCode) -> int:
+    number: int = code.value[0]
+    return number
+
+
+def _cut(text: str, most: int) -> str:
+    """Return a text in at most so many bytes of UTF-8; an ellipsis shows that it was cut."""
+    data = text.encode(errors="replace")
+    if len(data) <= most:
+        return data.decode()
+    return data[: most - 3].decode(errors="ignore") + "…"
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
+    """Ends a call whose handler raised with the status that the table has for the error.
+
+    Cancellation and what a handler aborted by itself pass through; anything that is no
+    TaasError is logged with its traceback and told as INTERNAL without a word of it.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler of a call, guarded; None when there is no such method."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        kind = "stream" if handler.request_streaming else "unary"
+        kind += "_stream" if handler.response_streaming else "_unary"
+        behavior = getattr(handler, kind)
+        method = handler_call_details.method
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            _guarded(behavior, str(method)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _guarded(behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+    """Wrap a handler in one of its own kind: gRPC looks at what kind of function it is."""
+
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await behavior(request, context)
+        except Exception as error:
+            await _end(error, context, method)
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async with aclosing(behavior(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except Exception as error:
+            await _end(error, context, method)
+
+    if inspect.isasyncgenfunction(behavior):
+        return stream
+    if inspect.iscoroutinefunction(behavior):
+        return call
+    # A plain function, which gRPC runs in a thread with a context of another kind.
+    return behavior
+
+
+async def _end(error: Exception, context: Any, method: str) -> None:
+    """End a call for an error. Always raises."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if _code(error) is None:
+        _log.error("%s failed", method, exc_info=error)
+    await context.abort_with_status(rpc_status.to_status(to_status(error)))

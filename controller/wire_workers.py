@@ -1,0 +1,106 @@
+"""The messages of the agents' stream, from and to the domain. Pure.
+
+What an agent says about another worker is not believed: its index and generation are set here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from controller.model import (
+    ExitedSeen,
+    MemberSeen,
+    Order,
+    Outcome,
+    Stage,
+    StartOrder,
+    StopOrder,
+)
+from controller.wire import by_number, failure_from_wire, member, progress_from_wire
+from protos.taas.v1 import worker_service_pb2
+
+_OUTCOMES = by_number(Outcome, worker_service_pb2.Outcome.DESCRIPTOR, "OUTCOME_")
+_STAGES = by_number(Stage, worker_service_pb2.TrainerStage.DESCRIPTOR, "TRAINER_STAGE_")
+
+# A failure is stored with the job and sent to every watcher. A traceback of Keras takes some
+# 10 KB, and it is its end that says what happened.
+_MOST_MESSAGE_CHARS = 2_000
+_MOST_DETAILS_CHARS = 16_000
+
+
+def member_from_hello(hello: worker_service_pb2.Hello, now: datetime) -> MemberSeen:
+    """Return a worker as its agent's first message shows it. Raises InvalidJob."""
+    has_exited = hello.HasField("exited")
+    seen = MemberSeen(
+        index=hello.index,
+        pod_uid=hello.pod_uid,
+        address=hello.heartbeat.address or hello.address,
+        connected=True,
+        heard=now,
+        running=hello.running,
+        step_since=now,
+        exited=exited_from_wire(hello.exited, hello.index, now) if has_exited else None,
+    )
+    if hello.running and hello.heartbeat.generation == hello.running:
+        return member_with_heartbeat(seen, hello.heartbeat, now)
+    return seen
+
+
+def member_with_heartbeat(
+    seen: MemberSeen, heartbeat: worker_service_pb2.Heartbeat, now: datetime
+) -> MemberSeen:
+    """Return a worker after a heartbeat. A stage of a newer agent counts as starting."""
+    stage = _STAGES.get(heartbeat.stage, Stage.STARTING)
+    moved = (heartbeat.generation, stage, heartbeat.step) != (seen.running, seen.stage, seen.step)
+    # A generation may begin behind the step that the one before it had reached, so the old
+    # progress goes when a new one starts; it stays when the trainer has ended.
+    progress = seen.progress if heartbeat.generation in (seen.running, 0) else None
+    if heartbeat.HasField("progress"):
+        progress = progress_from_wire(heartbeat.progress)
+    return replace(
+        seen,
+        address=heartbeat.address or seen.address,
+        connected=True,
+        heard=now,
+        running=heartbeat.generation,
+        stage=stage,
+        step=heartbeat.step,
+        step_since=now if moved or seen.step_since is None else seen.step_since,
+        progress=progress,
+    )
+
+
+def exited_from_wire(exited: worker_service_pb2.Exited, index: int, now: datetime) -> ExitedSeen:
+    """Return how the trainer of worker `index` ended. Raises InvalidJob."""
+    failure = None
+    if exited.HasField("failure"):
+        said = failure_from_wire(exited.failure)
+        failure = replace(
+            said,
+            worker=index,
+            generation=exited.generation,
+            message=said.message[:_MOST_MESSAGE_CHARS],
+            details=said.details[-_MOST_DETAILS_CHARS:],
+            time=said.time or now,
+        )
+    outcome = member(_OUTCOMES, exited.outcome, "exited.outcome")
+    return ExitedSeen(exited.generation, outcome, step=exited.step, failure=failure)
+
+
+def order_to_wire(order: Order, assignment: str) -> worker_service_pb2.ConnectResponse:
+    """Return an order as an agent gets it; `assignment` is the JSON that a start carries."""
+    if isinstance(order, StartOrder):
+        start = worker_service_pb2.Start(
+            generation=order.generation,
+            cluster=order.cluster,
+            position=order.position,
+            assignment=assignment,
+        )
+        return worker_service_pb2.ConnectResponse(start=start)
+    if isinstance(order, StopOrder):
+        stop = worker_service_pb2.Stop(
+            generation=order.generation, save=order.save, grace_seconds=order.grace_s
+        )
+        return worker_service_pb2.ConnectResponse(stop=stop)
+    return worker_service_pb2.ConnectResponse(release=worker_service_pb2.Release())
