@@ -1,0 +1,65 @@
+"""Reads lines by number from files that only grow, without reading them from the start again."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+# Lines between two remembered positions: a read passes over fewer than this many.
+_STRIDE = 256
+# Files whose positions are remembered.
+_MAX_FILES = 512
+_BLOCK = 1 << 16
+
+
+@dataclass(slots=True)
+class _Known:
+    """Byte offset of line number * _STRIDE of one file, for those that were read past."""
+
+    inode: int
+    offsets: dict[int, int] = field(default_factory=lambda: {0: 0})
+
+
+class LineFiles:
+    """Remembers where lines begin, by a key that names the file for good.
+
+    Safe to use from several threads: what is remembered of a growing file is true for ever.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, int], _Known] = OrderedDict()
+
+    def read(self, key: tuple[str, int], fd: int, start: int, limit: int) -> list[str]:
+        """Return up to limit complete lines from line number start on, without line ends."""
+        known = self._of(key, os.fstat(fd).st_ino)
+        number = start // _STRIDE
+        while number not in known.offsets:
+            number -= 1
+        offset, number = known.offsets[number], number * _STRIDE
+        lines: list[str] = []
+        rest = b""
+        while len(lines) < limit and (block := os.pread(fd, _BLOCK, offset + len(rest))):
+            *complete, rest = (rest + block).split(b"\n")
+            for line in complete:
+                if number >= start and len(lines) < limit:
+                    lines.append(line.decode(errors="replace"))
+                offset += len(line) + 1
+                number += 1
+                if number % _STRIDE == 0:
+                    known.offsets[number // _STRIDE] = offset
+        return lines
+
+    def forget(self, owner: str) -> None:
+        """Drop what is remembered of the files whose key begins with that owner."""
+        for key in [key for key in self._known.copy() if key[0] == owner]:
+            self._known.pop(key, None)
+
+    def _of(self, key: tuple[str, int], inode: int) -> _Known:
+        known = self._known.pop(key, None)
+        if known is None or known.inode != inode:
+            known = _Known(inode)
+        self._known[key] = known
+        while len(self._known) > _MAX_FILES:
+            self._known.popitem(last=False)
+        return known

@@ -1,0 +1,283 @@
+"""Jobs in a SQLite file: the JobStore of the local backend."""
+
+from __future__ import annotations
+
+import builtins
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from controller import wire_store
+from controller.errors import ClusterUnavailable, Conflict, JobExists, JobNotFound
+from controller.local import paging
+from controller.local.changes import Changes
+from controller.local.database import Database, Schema
+from controller.model import Job, JobKey, LogEntry, Spec, Status
+from controller.ports import ListFilter, Page
+
+# number orders jobs by arrival; AUTOINCREMENT never gives one out twice, so that a page token
+# made from it stays good when jobs go. phase and labels are copies out of the document, for
+# filters.
+_SCHEMA = Schema(
+    1,
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        uid TEXT NOT NULL UNIQUE,
+        version INTEGER NOT NULL,
+        phase TEXT NOT NULL,
+        document TEXT NOT NULL,
+        UNIQUE (namespace, name)
+    );
+    CREATE TABLE labels (
+        uid TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (uid, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE entries (
+        uid TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        document TEXT NOT NULL,
+        PRIMARY KEY (uid, number)
+    ) WITHOUT ROWID;
+    """,
+)
+
+_T = TypeVar("_T")
+_Row = tuple[int, str, str]  # version, document, uid
+_COLUMNS = "version, document, uid"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SqliteStore:
+    """The JobStore over one SQLite file; open while its `async with` block runs.
+
+    `now` gives the time at which deletion is asked for.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self._database = Database(path, _SCHEMA)
+        self._now = now
+        self._changes = Changes()
+
+    async def __aenter__(self) -> SqliteStore:
+        await self._database.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._database.aclose()
+        self._changes.close()
+
+    async def create(self, job: Job) -> Job:
+        """Store a new job and return it with its version. Raises JobExists."""
+        stored = replace(job, version="1")
+
+        def change(connection: sqlite3.Connection) -> Job:
+            if _find(connection, job.key) is not None:
+                raise JobExists(str(job.key))
+            connection.execute(
+                "INSERT INTO jobs (namespace, name, uid, version, phase, document)"
+                " VALUES (?, ?, ?, 1, ?, ?)",
+                (
+                    job.key.namespace,
+                    job.key.name,
+                    job.uid,
+                    job.status.phase.value,
+                    wire_store.job_to_json(stored),
+                ),
+            )
+            connection.executemany(
+                "INSERT INTO labels VALUES (?, ?, ?)", [(job.uid, *label) for label in job.labels]
+            )
+            return stored
+
+        return await self._write(job.key, change)
+
+    async def get(self, key: JobKey) -> Job:
+        """Return a job. Raises JobNotFound."""
+        row = await self._database.read(lambda connection: _find(connection, key))
+        if row is None:
+            raise JobNotFound(str(key))
+        return self._job(row)
+
+    async def list(self, wanted: ListFilter, page_size: int, token: str) -> Page:
+        """Return a page of jobs, newest first. Raises InvalidJob("pageToken") on a bad token."""
+        before = paging.position(token, wanted)
+        where, values = _conditions(wanted)
+        if before is not None:
+            where, values = [*where, "number < ?"], [*values, before]
+        select = (
+            f"SELECT number, {_COLUMNS} FROM jobs WHERE {' AND '.join(where) or 'TRUE'}"
+            " ORDER BY number DESC LIMIT ?"
+        )
+        # One more than wanted tells whether there is another page.
+        rows = await self._database.read(
+            lambda connection: connection.execute(select, (*values, page_size + 1)).fetchall()
+        )
+        shown = rows[:page_size]
+        more = len(rows) > len(shown) and shown
+        next_token = paging.token(shown[-1][0], wanted) if more else ""
+        return Page(tuple(self._job(row[1:]) for row in shown), next_token)
+
+    async def keys(self) -> tuple[JobKey, ...]:
+        """Return the keys of all jobs."""
+        rows = await self._database.read(
+            lambda connection: connection.execute("SELECT namespace, name FROM jobs").fetchall()
+        )
+        return tuple(JobKey(namespace, name) for namespace, name in rows)
+
+    async def put_spec(self, job: Job, spec: Spec) -> Job:
+        """Replace the spec if the stored version is still job's. Raises Conflict, JobNotFound."""
+
+        def change(connection: sqlite3.Connection) -> Job:
+            return self._replace(connection, replace(self._same(connection, job), spec=spec))
+
+        return await self._write(job.key, change)
+
+    async def put_status(self, job: Job, status: Status, entries: Sequence[LogEntry]) -> Job:
+        """Replace the status and append to the event log in one transaction, if the stored
+        version is still job's. Raises Conflict, JobNotFound; ValueError if the entries do not
+        follow the log's last number."""
+
+        def change(connection: sqlite3.Connection) -> Job:
+            stored = self._replace(connection, replace(self._same(connection, job), status=status))
+            _append(connection, job.uid, entries)
+            return stored
+
+        return await self._write(job.key, change)
+
+    async def mark_deleting(self, key: JobKey) -> Job:
+        """Record that deletion was asked for; a second call changes nothing. Raises JobNotFound."""
+
+        def change(connection: sqlite3.Connection) -> Job:
+            row = _find(connection, key)
+            if row is None:
+                raise JobNotFound(str(key))
+            job = self._job(row)
+            if job.deleting is not None:
+                return job
+            return self._replace(connection, replace(job, deleting=self._now()))
+
+        return await self._write(key, change)
+
+    async def remove(self, job: Job) -> None:
+        """Forget a job and its event log. Nothing happens if it is gone."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            for table in ("jobs", "labels", "entries"):
+                connection.execute(f"DELETE FROM {table} WHERE uid = ?", (job.uid,))
+
+        await self._write(job.key, change)
+
+    async def entries(self, job: Job, after: int) -> tuple[LogEntry, ...]:
+        """Return the event log after that number, oldest first."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT document FROM entries WHERE uid = ? AND number > ? ORDER BY number",
+                (job.uid, after),
+            ).fetchall()
+        )
+        try:
+            return tuple(wire_store.entry_from_json(document) for (document,) in rows)
+        except ValueError as error:
+            raise self._unreadable(f"event log of {job.key}", error) from error
+
+    def changes(self) -> AsyncIterator[JobKey]:
+        """Yield the key of every job that is written from now on."""
+        return self._changes.reader()
+
+    async def _write(self, key: JobKey, change: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await self._database.write(change, lambda: self._changes.tell(key))
+
+    def _same(self, connection: sqlite3.Connection, job: Job) -> Job:
+        """Return the stored job if it is at the same version. Raises Conflict, JobNotFound."""
+        row = _find(connection, job.key)
+        if row is None:
+            raise JobNotFound(str(job.key))
+        version, _, uid = row
+        if (str(version), uid) != (job.version, job.uid):
+            raise Conflict(f"{job.key} is at version {version}, not {job.version or 'any'}")
+        return self._job(row)
+
+    def _replace(self, connection: sqlite3.Connection, job: Job) -> Job:
+        """Store a job that was read in this transaction as its next version."""
+        stored = replace(job, version=str(int(job.version) + 1))
+        connection.execute(
+            "UPDATE jobs SET version = ?, phase = ?, document = ? WHERE uid = ?",
+            (
+                int(stored.version),
+                stored.status.phase.value,
+                wire_store.job_to_json(stored),
+                stored.uid,
+            ),
+        )
+        return stored
+
+    def _job(self, row: _Row) -> Job:
+        version, document, uid = row
+        try:
+            return replace(wire_store.job_from_json(document), version=str(version))
+        except ValueError as error:
+            raise self._unreadable(f"job with uid {uid}", error) from error
+
+    def _unreadable(self, what: str, error: ValueError) -> ClusterUnavailable:
+        return ClusterUnavailable(
+            f"{self._database.path}: the {what} cannot be read ({error}); use the version of "
+            "taas that wrote it, or put a copy of the file back"
+        )
+
+
+def _find(connection: sqlite3.Connection, key: JobKey) -> _Row | None:
+    row: _Row | None = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs WHERE namespace = ? AND name = ?", (key.namespace, key.name)
+    ).fetchone()
+    return row
+
+
+def _conditions(wanted: ListFilter) -> tuple[builtins.list[str], builtins.list[str | int]]:
+    """Return the terms of a WHERE clause and their values."""
+    where: builtins.list[str] = []
+    values: builtins.list[str | int] = []
+    if wanted.namespace is not None:
+        where.append("namespace = ?")
+        values.append(wanted.namespace)
+    if wanted.phases:
+        where.append(f"phase IN ({', '.join('?' * len(wanted.phases))})")
+        values.extend(sorted(wanted.phases))
+    if wanted.name_prefix:
+        where.append("substr(name, 1, ?) = ?")
+        values.extend((len(wanted.name_prefix), wanted.name_prefix))
+    for key, value in wanted.labels:
+        where.append(
+            "EXISTS (SELECT 1 FROM labels WHERE labels.uid = jobs.uid AND key = ? AND value = ?)"
+        )
+        values.extend((key, value))
+    return where, values
+
+
+def _append(connection: sqlite3.Connection, uid: str, entries: Sequence[LogEntry]) -> None:
+    (last,) = connection.execute(
+        "SELECT COALESCE(MAX(number), 0) FROM entries WHERE uid = ?", (uid,)
+    ).fetchone()
+    numbers = [entry.number for entry in entries]
+    if numbers != list(range(last + 1, last + 1 + len(numbers))):
+        raise ValueError(f"entries {numbers} do not follow number {last} of the event log")
+    connection.executemany(
+        "INSERT INTO entries VALUES (?, ?, ?)",
+        [(uid, entry.number, wire_store.entry_to_json(entry)) for entry in entries],
+    )

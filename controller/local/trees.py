@@ -1,0 +1,48 @@
+"""Removes folder trees that programs of users made, whatever they did to them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+# Rounds against writers that are just ending; each round removes all it finds.
+_ROUNDS = 10
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree; nothing happens if it is gone.
+
+    Modes that forbid it are changed, and files that appear meanwhile go in another round.
+    Raises OSError when something cannot be removed.
+    """
+    failure: OSError | None = None
+    for _ in range(_ROUNDS):
+        if not os.path.lexists(path):
+            return
+        try:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failure = error
+            _open_up(path)
+    if os.path.lexists(path):
+        raise failure or OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+
+
+def _open_up(path: Path) -> None:
+    """Give the owner all rights on every folder of a tree."""
+    with suppress(OSError):
+        path.chmod(0o700)
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            below = Path(folder, name)
+            if not below.is_symlink():
+                with suppress(OSError):
+                    below.chmod(0o700)
