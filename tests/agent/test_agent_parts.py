@@ -1,0 +1,248 @@
+"""The agent's parts one by one: lines, reports, ends, log, memory counter, port, environment."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos.taas.v1 import worker_service_pb2 as wire
+from trainer.address import Reservation
+from trainer.contract import Reason
+from trainer.exits import Ended, explain
+from trainer.launcher import import_time
+from trainer.logfile import LogFile
+from trainer.oom import oom_kills
+from trainer.reports import FailureReport, Lines, StepReport, parse_report
+
+
+@given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 7), min_size=1))
+def test_lines_do_not_depend_on_how_they_arrive(texts: list[bytes], cuts: list[int]) -> None:
+    wanted = [text.replace(b"\n", b"") for text in texts]
+    data = b"".join(line + b"\n" for line in wanted)
+    lines, got, start = Lines(100, cut=True), [], 0
+    while start < len(data):
+        size = cuts[start % len(cuts)]
+        got += lines.feed(data[start : start + size])
+        start += size
+    assert got == wanted
+    assert lines.rest() == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_long_lines_are_cut_or_dropped(size: int) -> None:
+    data = b"12345\n1234567890\n123\n123456"
+    cutting, dropping = Lines(5, cut=True), Lines(5, cut=False)
+    cut, kept = [], []
+    for start in range(0, len(data), size):
+        cut += cutting.feed(data[start : start + size])
+        kept += dropping.feed(data[start : start + size])
+    assert cut == [b"12345", b"12345 [line cut]", b"123", b"12345 [line cut]"]
+    assert kept == [b"12345", b"123"]
+    assert dropping.dropped == 2
+    assert cutting.rest() == dropping.rest() == []
+
+
+@given(st.binary())
+def test_any_bytes_are_a_report_or_none(line: bytes) -> None:
+    parse_report(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type": "step"}',
+        b'{"type": "step", "step": -1}',
+        b'{"type": "step", "step": 99999999999999999999}',
+        b'{"type": "step", "step": "5"}',
+        b'{"type": "stage", "stage": "flying", "step": 1}',
+        b'{"type": "stage", "stage": ["training"], "step": 1}',
+        b'{"type": "record", "record": 5}',
+        b'{"type": "record", "record": {"index": "x"}}',
+        b'{"type": "record", "record": {"progress": {"step": 1}, "checkpoint": {"step": 1}}}',
+        b'{"type": "other"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_report(line: bytes) -> None:
+    assert parse_report(line) is None
+
+
+def test_a_report() -> None:
+    assert parse_report(b'{"type": "step", "step": 5, "more": 1}') == StepReport(5)
+
+
+def ended(
+    status: int, *, stopped: bool = False, oom: bool = False, report: FailureReport | None = None
+) -> Ended:
+    return Ended(
+        generation=2,
+        worker=1,
+        step=9,
+        status=status,
+        stopped=stopped,
+        out_of_memory=oom,
+        report=report,
+        stderr=["first", "last"],
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "reason"),
+    [
+        pytest.param(ended(0), wire.OUTCOME_DONE, "", id="done"),
+        pytest.param(ended(0, stopped=True, oom=True), wire.OUTCOME_DONE, "", id="done-anyway"),
+        pytest.param(ended(42 << 8), wire.OUTCOME_SAVED, "", id="saved"),
+        pytest.param(ended(75 << 8), wire.OUTCOME_PEER_LOST, Reason.PEER_LOST, id="peer"),
+        pytest.param(ended(78 << 8), wire.OUTCOME_INVALID, Reason.INVALID_PROGRAM, id="invalid"),
+        pytest.param(ended(3 << 8), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="code"),
+        pytest.param(
+            ended(1 << 8, stopped=True), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="at-stop"
+        ),
+        pytest.param(ended(9), wire.OUTCOME_CRASHED, Reason.TRAINER_KILLED, id="kill"),
+        pytest.param(ended(15), wire.OUTCOME_CRASHED, Reason.TRAINER_KILLED, id="term"),
+        pytest.param(ended(9, oom=True), wire.OUTCOME_CRASHED, Reason.OUT_OF_MEMORY, id="oom"),
+        pytest.param(ended(9, stopped=True), wire.OUTCOME_STOPPED, Reason.STOPPED, id="stopped"),
+        pytest.param(
+            ended(15, stopped=True), wire.OUTCOME_STOPPED, Reason.STOPPED, id="stopped-by-term"
+        ),
+        pytest.param(
+            ended(11 | 0x80, stopped=True, oom=True),
+            wire.OUTCOME_CRASHED,
+            Reason.TRAINER_CRASHED,
+            id="segfault-with-core",
+        ),
+        pytest.param(ended(6), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="abort"),
+        pytest.param(ended(40), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="realtime"),
+    ],
+)
+def test_ends(seen: Ended, outcome: wire.Outcome, reason: str) -> None:
+    exited = explain(seen)
+    assert (exited.generation, exited.step) == (2, 9)
+    assert exited.outcome == outcome
+    assert exited.failure.reason == reason
+    assert exited.HasField("failure") == bool(reason)
+    if reason:
+        assert exited.failure.details == "first\nlast"
+        assert "worker 1" in exited.failure.message
+
+
+def test_a_failure_report_speaks_for_an_exit_but_not_for_a_signal() -> None:
+    report = FailureReport("it broke", "x" * 100_000 + "end")
+    failure = explain(ended(1 << 8, report=report)).failure
+    assert failure.message == "it broke"
+    assert failure.details.endswith("end")
+    assert len(failure.details) == 16 * 1024
+    assert "SIGKILL" in explain(ended(9, report=report)).failure.message
+
+
+def test_a_full_log_says_so_once_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "worker-0.log"
+    log = LogFile(path, limit=100)
+    for _ in range(2):
+        log.reopen()
+        for number in range(30):
+            log.write([b"line %d" % number, b"more"])
+    log.close()
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["line 0", "more"]
+    assert "the log is full" in lines[-1]
+    assert sum("the log is full" in line for line in lines) == 1
+    assert len("\n".join(lines[:-1])) < 100
+    assert log.read(0, 6) == b"line 0"
+    assert log.read(7, 4) == b"more"
+    assert log.read(10_000, 4) == b""
+    assert log.read(2**80, 4) == b""
+
+
+def test_a_log_that_cannot_be_written_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    folder.touch()
+    log = LogFile(folder / "worker-0.log")
+    log.reopen()
+    log.write([b"lost"])
+    assert log.read(0, 100) == b""
+    assert caplog.text.count("cannot be written") == 1
+    folder.unlink()
+    log.reopen()
+    log.write([b"kept"])
+    log.close()
+    assert log.read(0, 100) == b"kept\n"
+
+
+def test_a_full_disk_is_noted_and_survived(caplog: pytest.LogCaptureFixture) -> None:
+    log = LogFile(Path("/dev/full"))
+    log.reopen()
+    for _ in range(3):
+        log.write([b"x"])
+    assert caplog.text.count("cannot be written") == 1
+
+
+@pytest.mark.parametrize(
+    ("membership", "file", "text"),
+    [
+        ("0::/pod\n", "pod/memory.events", "low 0\noom 4\noom_kill 3\n"),
+        ("0::/../..\n", "memory.events", "oom_kill 3\n"),
+        ("4:cpu,memory:/pod\n0::/\n", "memory/pod/memory.oom_control", "under_oom 0\noom_kill 3\n"),
+        ("4:memory:/outer/pod\n", "memory/memory.oom_control", "oom_kill 3\n"),
+    ],
+)
+def test_memory_kills_are_counted(tmp_path: Path, membership: str, file: str, text: str) -> None:
+    root = tmp_path / "a" / "b"
+    (root / file).parent.mkdir(parents=True)
+    (root / file).write_text(text)
+    (tmp_path / "cgroup").write_text(membership)
+    assert oom_kills(tmp_path / "cgroup", root) == 3
+
+
+def test_without_a_control_group_nothing_is_counted(tmp_path: Path) -> None:
+    assert oom_kills(tmp_path / "none", tmp_path) is None
+    (tmp_path / "cgroup").write_text("0::/pod\n")
+    assert oom_kills(tmp_path / "cgroup", tmp_path) is None
+
+
+def test_a_reserved_port_goes_to_nobody_who_asks_for_any(tmp_path: Path) -> None:
+    held = [Reservation("127.0.0.1") for _ in range(200)]
+    assert len({r.address for r in held}) == 200
+    for reservation in held:
+        reservation.release()
+        reservation.release()
+
+
+def test_a_reserved_port_can_be_listened_at_as_tensorflow_does() -> None:
+    held = Reservation("")
+    host, _, port = held.address.rpartition(":")
+    assert host == "127.0.0.1"
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("", int(port)))
+        server.listen()
+    held.release()
+
+
+def test_addresses_are_written_as_tensorflow_reads_them() -> None:
+    held = Reservation("::1")
+    assert held.address.startswith("[::1]:")
+    held.release()
+    with pytest.raises(ValueError, match="does not appear to be"):
+        Reservation("worker-0")
+
+
+def test_only_what_matters_to_imports_asks_for_a_cold_start() -> None:
+    base = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    env = {
+        "TF_CPP_MIN_LOG_LEVEL": "2",  # as it is anyway
+        "TF_CONFIG": "reserved",
+        "TAAS_JOB": "reserved",
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "WANDB_KEY": "1",
+    }
+    assert set(import_time(env, base)) == {"KERAS_BACKEND", "CUDA_VISIBLE_DEVICES"}

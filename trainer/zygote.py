@@ -1,0 +1,286 @@
+"""Forks trainer processes. Warm: TensorFlow is imported once, before any is asked for.
+
+    python -m trainer.zygote --control FD --agent PID --entry MODULE:FUNCTION
+                             [--preload MODULE,MODULE] [--cold]
+
+Talks to the agent over a stream socket, one JSON object a line:
+
+    <- {"ready": seconds}                     after the imports (not when cold)
+    -> {"assignment": {...}} and 4 descriptors: stdout, stderr, reports, lifeline
+    <- {"pid": number}  or  {"error": text}
+
+The trainer becomes a child of the agent, not of this process: it is forked twice, and the agent
+adopts orphans. So the end of the zygote harms no training, and the agent reaps its trainers
+itself. Cold, the process imports nothing, serves one request and leaves: the imports then happen
+in the trainer, with the job's own environment in force.
+
+Rule for forking: nothing here runs a TensorFlow operation or asks for devices, because the
+threads that would start do not survive a fork; it is checked before each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
+
+from trainer import lifeline
+from trainer.contract import (
+    ENV_LIFELINE_FD,
+    ENV_REPORT_FD,
+    Assignment,
+    ExitCode,
+    Report,
+    permitted_env,
+)
+
+_DESCRIPTORS = 4
+_SIGNALS_OF_THE_POD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Entry = Callable[[Assignment], int]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until the agent hangs up."""
+    arguments = _parse(argv)
+    # The pod's signals are the agent's affair; it ends this process by hanging up.
+    for number in _SIGNALS_OF_THE_POD:
+        signal.signal(number, signal.SIG_IGN)
+    lifeline.die_with(arguments.agent)
+    lifeline.name_process("taas-zygote")
+    control = socket.socket(fileno=arguments.control)
+    control.set_inheritable(False)
+    if not arguments.cold:
+        began = time.monotonic()
+        _preload([m for m in arguments.preload.split(",") if m], arguments.entry)
+        _send(control, {"ready": round(time.monotonic() - began, 3)})
+    while (request := _receive(control)) is not None:
+        _serve(control, *request, arguments=arguments)
+        if arguments.cold:
+            break
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="trainer.zygote")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--agent", type=int, required=True)
+    parser.add_argument("--entry", required=True)
+    parser.add_argument("--preload", default="")
+    parser.add_argument("--cold", action="store_true")
+    return parser.parse_args(argv)
+
+
+def _preload(modules: Sequence[str], entry: str) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    importlib.import_module(entry.partition(":")[0])
+    # What is imported stays: the collector need not walk it in each trainer, which would copy
+    # the pages that they share.
+    gc.collect()
+    gc.freeze()
+
+
+def _send(control: socket.socket, message: dict[str, Any]) -> None:
+    control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Return the next request and its descriptors, or None when the agent has hung up."""
+    text = b""
+    descriptors: list[int] = []
+    while not text.endswith(b"\n"):
+        data, new, _, _ = socket.recv_fds(
+            control, 65536, _DESCRIPTORS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        )
+        if not data:
+            return None
+        text += data
+        descriptors += new
+    return json.loads(text), descriptors
+
+
+def _serve(
+    control: socket.socket,
+    request: dict[str, Any],
+    descriptors: list[int],
+    *,
+    arguments: argparse.Namespace,
+) -> None:
+    try:
+        _check_forkable()
+        pid = _fork_orphan(control, request, descriptors, arguments=arguments)
+        _send(control, {"pid": pid})
+    except (OSError, RuntimeError) as error:
+        _send(control, {"error": str(error)})
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _check_forkable() -> None:
+    """Raise RuntimeError if TensorFlow has started its threads in this process."""
+    if "tensorflow" not in sys.modules:
+        return
+    from tensorflow.python.eager import context
+
+    if context.context()._context_handle is not None:
+        raise RuntimeError("TensorFlow was initialized while it was imported, so a fork is unsafe")
+
+
+def _fork_orphan(
+    control: socket.socket,
+    request: dict[str, Any],
+    descriptors: list[int],
+    *,
+    arguments: argparse.Namespace,
+) -> int:
+    """Fork the trainer and its guard from a process that ends at once; return the trainer's pid."""
+    reader, writer = os.pipe()
+    between = os.fork()
+    if between == 0:
+        try:
+            control.close()
+            os.close(reader)
+            _middle(request, descriptors, writer, arguments=arguments)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read()
+    os.waitpid(between, 0)
+    if not text:
+        raise RuntimeError("the trainer process could not be forked")
+    return int(text)
+
+
+def _middle(
+    request: dict[str, Any],
+    descriptors: list[int],
+    answer: int,
+    *,
+    arguments: argparse.Namespace,
+) -> NoReturn:
+    middle = os.getpid()
+    trainer = os.fork()
+    if trainer == 0:
+        os.close(answer)
+        _become_trainer(
+            request, descriptors, middle=middle, agent=arguments.agent, entry=arguments.entry
+        )
+    # Both sides do this, so that the group exists before either needs it.
+    with contextlib.suppress(OSError):
+        os.setpgid(trainer, trainer)
+    if os.fork() == 0:
+        lifeline.guard(trainer, descriptors[3])
+    os.write(answer, str(trainer).encode())
+    os._exit(0)
+
+
+def _become_trainer(
+    request: dict[str, Any], descriptors: list[int], *, middle: int, agent: int, entry: str
+) -> NoReturn:
+    """Turn this fork into the trainer, run it and end. Never returns."""
+    code = int(ExitCode.CRASHED)
+    try:
+        os.setpgid(0, 0)
+        for number in _SIGNALS_OF_THE_POD:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _connect_standard_streams(descriptors[0], descriptors[1])
+        while os.getppid() == middle:
+            time.sleep(0.0005)
+        lifeline.die_with(agent)
+        lifeline.name_process("taas-trainer")
+        _prefer_as_victim()
+        assignment = Assignment.from_json(json.dumps(request["assignment"]))
+        _enter(assignment, report=descriptors[2], rope=descriptors[3])
+        code = _run(entry, assignment, descriptors[2])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # The orderly end of an interpreter with TensorFlow in it takes most of a second, and
+        # peers wait for this process's sockets to close.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code & 0xFF)
+
+
+def _connect_standard_streams(out: int, err: int) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    # Made anew, because the old ones remember what kind of file they wrote to.
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        raw = io.FileIO(number, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _prefer_as_victim() -> None:
+    """Have the kernel's memory killer choose the trainer before its agent, who can tell of it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def _enter(assignment: Assignment, *, report: int, rope: int) -> None:
+    """Set environment, folder and import path as the trainer's program expects them."""
+    os.environ.update(permitted_env(assignment.env))
+    os.environ["TF_CONFIG"] = assignment.tf_config()
+    os.environ[ENV_REPORT_FD] = str(report)
+    os.environ[ENV_LIFELINE_FD] = str(rope)
+    # `python -m` put the agent's folder first; the service's own packages stay reachable, but
+    # behind everything of the program's.
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(os.getcwd())
+        del sys.path[0]
+    sys.path.insert(0, assignment.source_dir)
+    sys.argv = [assignment.module]
+    os.chdir(assignment.source_dir)
+    if "numpy" in sys.modules:
+        # Every fork would draw the same "random" numbers; Python's own are reseeded by Python.
+        sys.modules["numpy"].random.seed()
+
+
+def _run(entry: str, assignment: Assignment, report: int) -> int:
+    module, _, function = entry.partition(":")
+    try:
+        trainer = cast(Entry, getattr(importlib.import_module(module), function))
+    except ImportError:
+        details = traceback.format_exc()
+        sys.stderr.write(details)
+        message = f"the trainer cannot be imported in this image: {details.splitlines()[-1]}"
+        line = json.dumps({"type": Report.FAILURE, "message": message, "details": details})
+        os.write(report, line.encode() + b"\n")
+        return ExitCode.INVALID
+    try:
+        return trainer(assignment)
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or ExitCode.DONE
+        sys.stderr.write(f"{leaving.code}\n")
+        return ExitCode.CRASHED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
