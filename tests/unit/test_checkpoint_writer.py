@@ -1,0 +1,190 @@
+"""The writer of checkpoints: beside training, through failing storage and kills."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from tests.unit.checkpoint_job import TIMEOUT_S, Job
+from trainer import snapshot
+from trainer.checkpoints import CheckpointError, Checkpoints
+from trainer.contract import Checkpointing
+from trainer.storage import Manifest, committed
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+class Held:
+    """A writer that waits, in the report of its first save, until it is let go."""
+
+    def __init__(self, job: Job) -> None:
+        self.entered, self.let_go = threading.Event(), threading.Event()
+
+        def on_saved(manifest: Manifest) -> None:
+            job.saved.append(manifest)
+            self.entered.set()
+            assert self.let_go.wait(TIMEOUT_S)
+
+        self.checkpoints = Checkpoints(
+            job.paths,
+            generation=1,
+            policy=Checkpointing(),
+            on_saved=on_saved,
+            on_failed=job.failed.append,
+        )
+
+
+def test_a_newer_save_takes_the_place_of_the_one_that_waits(job: Job) -> None:
+    held = Held(job)
+    for step in (10, 20, 30, 40):
+        job.assign(step)
+        held.checkpoints.save(step, job.variables, {})
+        assert held.entered.wait(TIMEOUT_S)
+    held.let_go.set()
+    job.assign(-1)
+    held.checkpoints.finish()
+    assert [m.step for m in job.saved] == [10, 40]
+    assert job.loaded(job.generation(2).choose()) == 40
+
+
+def test_a_step_is_saved_once(job: Job) -> None:
+    held = Held(job)
+    held.checkpoints.save(10, job.variables, {})
+    assert held.entered.wait(TIMEOUT_S)
+    held.checkpoints.save(10, job.variables, {})
+    held.let_go.set()
+    held.checkpoints.finish()
+    held.checkpoints.save(10, job.variables, {})
+    held.checkpoints.finish()
+    assert [m.step for m in job.saved] == [10]
+    assert job.failed == []
+
+
+def test_a_defect_of_a_listener_reaches_the_training(job: Job) -> None:
+    def on_saved(manifest: Manifest) -> None:
+        raise ZeroDivisionError
+
+    checkpoints = Checkpoints(
+        job.paths,
+        generation=1,
+        policy=Checkpointing(),
+        on_saved=on_saved,
+        on_failed=job.failed.append,
+    )
+    checkpoints.save(10, job.variables, {})
+    with pytest.raises(ZeroDivisionError):
+        checkpoints.finish()
+    assert job.steps() == [10]
+
+
+# Failing writes.
+
+
+def test_a_failed_save_is_told_harms_nothing_and_is_tried_again(job: Job) -> None:
+    checkpoints = job.generation(1, every_steps=10)
+    job.save(checkpoints, 10)
+    hidden = job.paths.checkpoints.with_name("hidden")
+    job.paths.checkpoints.rename(hidden)
+    job.paths.checkpoints.write_text("a file where a folder should be")
+    job.assign(20)
+    checkpoints.save(20, job.variables, {})
+    with pytest.raises(CheckpointError, match=r"step 20 was not saved.*Not a directory"):
+        checkpoints.finish()
+    (message,) = job.failed
+    assert str(job.folder(20)) in message
+    job.paths.checkpoints.unlink()
+    hidden.rename(job.paths.checkpoints)
+    assert not checkpoints.due(25, 0.0)
+    assert checkpoints.due(30, 0.0)
+    # The same step may be tried again, too: the one at the end of a training.
+    job.save(checkpoints, 20)
+    assert [m.step for m in job.saved] == [10, 20]
+    assert job.steps() == [20, 10]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow beyond 20 kB: a real error of a real write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_write_that_runs_out_of_room_is_a_failed_save(job: Job, full_disk: None) -> None:
+    checkpoints = job.generation(1)
+    job.save(checkpoints, 10)
+    small = job.variables.pop("layer/weights")
+    job.variables["big"] = tf.Variable(tf.zeros([100_000]))
+    with pytest.raises(CheckpointError, match=r"step 20 was not saved.*File too large"):
+        job.save(checkpoints, 20)
+    assert not job.folder(20).exists()
+    del job.variables["big"]
+    job.variables["layer/weights"] = small
+    assert job.loaded(job.generation(2).choose()) == 10
+    job.save(checkpoints, 30)
+    assert job.steps() == [30, 10]
+
+
+def test_no_kill_leaves_a_torn_checkpoint_or_loses_a_committed_one(job: Job) -> None:
+    rng = random.Random(1)
+    script = Path(__file__).with_name("saving_in_a_loop.py")
+    forks = subprocess.Popen(
+        [sys.executable, str(script), str(job.paths.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    newest = 0
+    with forks:
+        for generation in range(1, 13):
+            forks.stdin.write(f"{generation}\n")
+            forks.stdin.flush()
+            lives = rng.randint(1, 8)
+            child = None
+            for line in forks.stdout:
+                word, _, value = line.rstrip().partition(" ")
+                assert word != "failed", value
+                if word == "pid":
+                    child = int(value)
+                elif word == "began":
+                    assert int(value) >= newest
+                elif word == "saved":
+                    newest, lives = int(value), lives - 1
+                elif word == "gone":
+                    break
+                if child is not None and lives <= 0 and word != "pid":
+                    # Anywhere in the next save: beginning, in the middle, at the commit.
+                    threading.Timer(rng.uniform(0, 0.02), os.kill, (child, 9)).start()
+                    child = None
+            else:
+                pytest.fail("the process that forks has ended")
+            chooser = job.generation(generation + 1)
+            chosen = chooser.choose()
+            assert chosen.step >= newest
+            assert chosen.skipped == ()
+            for manifest in committed(job.paths):
+                assert snapshot.damage(job.paths.checkpoints / manifest.id, manifest) is None
+            job.variables = {
+                "step": tf.Variable(0, dtype=tf.int64),
+                "weights": tf.Variable(tf.zeros([50_000])),
+            }
+            assert job.loaded(chosen) == chosen.step
+        forks.stdin.close()

@@ -1,0 +1,154 @@
+"""Examples: a data set with random access, and the ways to make another one out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from trainer.data.errors import DataError
+from trainer.data.mixing import mix, mix_array, mix_tensor
+
+# (indices int64[k], keys uint64[k]) -> (features, labels), each a tensor or a nest, batched.
+Fetch = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Examples:
+    """A fixed number of examples that are fetched by index, many at a time.
+
+    Nothing is computed before the first fetch, and no device is touched before it, so that a
+    data set may be opened before the distribution strategy is built.
+    """
+
+    def __init__(self, size: int, fetch: Fetch, class_names: Sequence[str] | None = None) -> None:
+        """Wrap `fetch`, which must be safe inside a graph and know its static shapes."""
+        if size < 1:
+            raise DataError("no example is left in the data set; it needs at least one")
+        self.size = size
+        self.class_names: tuple[str, ...] | None = tuple(class_names) if class_names else None
+        self._fetch = fetch
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return self.size
+
+    def fetch(self, indices: Any, keys: Any = None) -> tuple[Any, Any]:
+        """Return (features, labels) of the examples at `indices` (int64[k]), in that order.
+
+        `keys` (uint64[k], from trainer.data.order) say which (seed, epoch) each example is
+        fetched for; only augmentations depend on them. Without keys every fetch is alike.
+        Safe inside `tf.data.Dataset.map`.
+        """
+        indices = tf.convert_to_tensor(indices, tf.int64)
+        if keys is None:
+            keys = tf.zeros_like(indices, tf.uint64)
+        return self._fetch(indices, keys)
+
+    @cached_property
+    def element_spec(self) -> tuple[Any, Any]:
+        """(features, labels) as tf.TensorSpec of one example, without the batch axis."""
+        indices = tf.TensorSpec([None], tf.int64)
+        outputs = tf.function(self.fetch).get_concrete_function(indices).structured_outputs
+
+        def one(tensor: Any) -> Any:
+            return tf.TensorSpec(tensor.shape[1:], tensor.dtype)
+
+        features, labels = outputs
+        return tf.nest.map_structure(one, features), tf.nest.map_structure(one, labels)
+
+    def map(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> Examples:
+        """Apply `fn(features, labels) -> (features, labels)` to every batch fetched.
+
+        `fn` gets whole batches, runs as a graph on the CPU, and must treat each example by
+        itself: which examples share a batch is not part of the contract.
+        """
+
+        def fetch(indices: Any, keys: Any) -> tuple[Any, Any]:
+            return _pair(fn(*self._fetch(indices, keys)), "map")
+
+        return Examples(self.size, fetch, self.class_names)
+
+    def augment(self, fn: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Examples:
+        """Apply `fn(features, labels, seeds)` to every batch, with int32[k, 2] `seeds`.
+
+        Row i belongs to example i, for the `seed` argument of `tf.random.stateless_*` and
+        `tf.image.stateless_*`. It is a pure function of the job's seed, the epoch and the
+        example, so a restarted training sees the same pictures again.
+        """
+
+        def fetch(indices: Any, keys: Any) -> tuple[Any, Any]:
+            # The nested call gets other keys, so that two augmentations in a row differ.
+            features, labels = self._fetch(indices, mix_tensor(keys))
+            salted = tf.bitwise.bitwise_xor(keys, mix_tensor(tf.cast(indices, tf.uint64)))
+            seeds = tf.bitcast(mix_tensor(salted), tf.int32)
+            return _pair(fn(features, labels, seeds), "augment")
+
+        return Examples(self.size, fetch, self.class_names)
+
+    def take(self, n: int) -> Examples:
+        """Return the first `n` examples, or all if there are fewer."""
+        return self._part(min(n, self.size), lambda indices: indices)
+
+    def skip(self, n: int) -> Examples:
+        """Return all but the first `n` examples."""
+        if n < 0:
+            raise DataError(f"skip({n}): the number of examples to skip cannot be negative")
+        return self._part(self.size - n, lambda indices: indices + n)
+
+    def split(self, fraction: float, seed: int) -> tuple[Examples, Examples]:
+        """Divide at random into (`fraction` of the examples, the rest).
+
+        The same size, fraction and seed give the same two parts everywhere.
+        """
+        first = round(self.size * fraction)
+        if not 0 < first < self.size:
+            raise DataError(
+                f"split({fraction}): leaves {first} and {self.size - first} of {self.size} "
+                "examples; choose a fraction between 0 and 1 that leaves both parts some"
+            )
+        hashes = mix_array(np.arange(self.size, dtype=np.uint64) ^ np.uint64(mix(seed)))
+        order = np.argsort(hashes, kind="stable").astype(np.int64)
+        return self._select(np.sort(order[:first])), self._select(np.sort(order[first:]))
+
+    def _select(self, chosen: NDArray[np.int64]) -> Examples:
+        table = OnHost(chosen)
+        return self._part(len(chosen), lambda indices: tf.gather(table.tensors, indices))
+
+    def _part(self, size: int, outer: Callable[[Any], Any]) -> Examples:
+        return Examples(
+            size, lambda indices, keys: self._fetch(outer(indices), keys), self.class_names
+        )
+
+
+class OnHost:
+    """A nest of arrays that becomes tensors in main memory when first used.
+
+    They are eager tensors: a graph that uses them captures them by reference, so that their
+    size is limited by memory only, not by the 2 GiB of a serialized graph.
+    """
+
+    def __init__(self, arrays: Any) -> None:
+        """Hold on to `arrays`, a nest of NumPy arrays, until they have become tensors."""
+        self._arrays = arrays
+
+    @cached_property
+    def tensors(self) -> Any:
+        """The same nest of tensors."""
+        with tf.init_scope(), tf.device("CPU:0"):
+            tensors = tf.nest.map_structure(tf.constant, self._arrays)
+        # From here on there is one copy in memory, not two.
+        self._arrays = None
+        return tensors
+
+
+def _pair(result: Any, where: str) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise DataError(
+            f"the function given to {where} must return (features, labels); "
+            f"it returned {type(result).__name__}"
+        )
+    return result
