@@ -1,1 +1,76 @@
-"""What users install: the Python client and the command line."""
+"""What users install: the Python client and the command line.
+
+import taas
+
+with taas.Client() as client:
+    job = client.submit("examples/mnist_lenet5", name="mnist", workers=2)
+    for event in client.watch(job.name):
+        print(event)
+    client.download(job.name, "mnist")
+"""
+
+from importlib import metadata as _metadata
+
+from protos.taas.v1.history_pb2 import Event, Record
+from protos.taas.v1.job_pb2 import (
+    Checkpoint,
+    CheckpointPolicy,
+    Failure,
+    Phase,
+    Progress,
+    TrainingJob,
+    TrainingJobSpec,
+    WorkerState,
+)
+from protos.taas.v1.training_service_pb2 import File, ServiceInfo
+from taas.client import Client
+from taas.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    FieldViolation,
+    InternalError,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    ServiceUnavailable,
+    TaasError,
+    TimedOut,
+    Unauthenticated,
+)
+from taas.names import is_final, phase_name
+
+try:
+    __version__ = _metadata.version("taas")
+except _metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "AlreadyExists",
+    "Checkpoint",
+    "CheckpointPolicy",
+    "Client",
+    "Event",
+    "FailedPrecondition",
+    "Failure",
+    "FieldViolation",
+    "File",
+    "InternalError",
+    "InvalidRequest",
+    "LimitExceeded",
+    "NotFound",
+    "PermissionDenied",
+    "Phase",
+    "Progress",
+    "Record",
+    "ServiceInfo",
+    "ServiceUnavailable",
+    "TaasError",
+    "TimedOut",
+    "TrainingJob",
+    "TrainingJobSpec",
+    "Unauthenticated",
+    "WorkerState",
+    "is_final",
+    "phase_name",
+]
