@@ -1,0 +1,156 @@
+"""Calls of a compiled function that makes many steps and one report to all members.
+
+In a call every replica adds up its measures; at the end one all-reduce brings together the sums
+of all replicas, the wish of any member to stop, and the chief's word on how many steps the next
+call makes. Every member thus decides the same after each call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.metrics import Vector
+
+# A signal, a checkpoint or a record waits for the end of a call; the overhead of one (about
+# 2 ms) must not count.
+TARGET_S = 0.25
+MAX_STEPS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a call brought: one row of summed measures per block, and whether to stop."""
+
+    sums: Vector
+    stop: bool
+    seconds: float
+
+
+class Calls:
+    """Runs `step(batch, number)` on every replica, many times in a call."""
+
+    def __init__(
+        self,
+        strategy: Any,
+        iterator: Any,
+        step: Callable[[Any, Any], Any],
+        *,
+        size: int,
+        blocks: int,
+        block_steps: int,
+        is_chief: bool,
+        finish: Callable[[], None] | None = None,
+    ) -> None:
+        """Prepare calls; `step` returns float64[size], added up apart for each block of steps.
+
+        `finish` runs on every replica at the end of each call.
+        """
+        self._strategy, self._iterator, self._step = strategy, iterator, step
+        self._size, self._blocks, self._block_steps = size, blocks, block_steps
+        self._is_chief, self._finish = is_chief, finish
+        with strategy.scope():
+            self._sums = tf.Variable(
+                tf.zeros([blocks, size], tf.float64),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+                name="sums",
+            )
+        # Nothing in here is for autograph, and without it a traceback shows the user's lines.
+        self._function = tf.function(self._many, autograph=False)
+        self._timed = False
+        self._proposal = 1
+        # Steps that all members agree the next call may make.
+        self.steps = 1
+
+    def __call__(self, first: int, count: int, *, stop: bool) -> Called:
+        """Make steps `first` .. `first + count - 1`. All members must call alike."""
+        began = time.monotonic()
+        result = self._function(
+            tf.constant(first, tf.int64),
+            tf.constant(count, tf.int64),
+            tf.constant([float(stop), float(self._proposal)], tf.float64),
+        ).numpy()
+        seconds = time.monotonic() - began
+        self._propose(count, seconds)
+        self.steps = max(1, min(MAX_STEPS, int(result[-1])))
+        sums = result[:-2].reshape(self._blocks, self._size)
+        return Called(sums, bool(result[-2] > 0), seconds)
+
+    def _propose(self, count: int, seconds: float) -> None:
+        # The first call compiles, so its time says nothing.
+        if self._timed:
+            fitting = int(count * TARGET_S / max(seconds, 1e-6))
+            self._proposal = max(1, min(fitting, self._proposal * 4, MAX_STEPS))
+        self._timed = True
+
+    def _many(self, first: Any, count: Any, control: Any) -> Any:
+        run = self._strategy.run
+        run(self._begin)
+        first_block = first // self._block_steps
+
+        def body(number: Any) -> Any:
+            block = tf.cast(number // self._block_steps - first_block, tf.int32)
+            run(self._one, args=(next(self._iterator), number, block))
+            return number + 1
+
+        last = tf.while_loop(lambda n: n < first + count, body, [first])
+        with tf.control_dependencies([last] if tf.is_tensor(last) else last):
+            reduced = run(self._end, args=(control,))
+        return self._strategy.experimental_local_results(reduced)[0]
+
+    def _begin(self) -> None:
+        self._sums.assign(tf.zeros([self._blocks, self._size], tf.float64))
+
+    def _one(self, batch: Any, number: Any, block: Any) -> None:
+        part = self._step(batch, number)
+        chosen = tf.one_hot(block, self._blocks, dtype=tf.float64)
+        self._sums.assign_add(chosen[:, tf.newaxis] * part[tf.newaxis, :])
+
+    def _end(self, control: Any) -> Any:
+        if self._finish is not None:
+            self._finish()
+        context = tf.distribute.get_replica_context()
+        # The first replica of all is the chief's.
+        chief = tf.logical_and(self._is_chief, tf.equal(context.replica_id_in_sync_group, 0))
+        own = tf.reshape(tf.convert_to_tensor(self._sums), [-1])
+        mask = tf.stack([tf.constant(1.0, tf.float64), tf.cast(chief, tf.float64)])
+        packed = tf.concat([own, control * mask], axis=0)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
+
+
+def first_replica(strategy: Any, context: Any) -> int:
+    """Return the number, in the whole group, of the first replica of an input pipeline."""
+    return int(context.input_pipeline_id) * (
+        int(strategy.num_replicas_in_sync) // int(context.num_input_pipelines)
+    )
+
+
+def agree(strategy: Any, values: list[int]) -> list[int]:
+    """Return the sums of integers over all members. A collective; the first replica speaks."""
+    local = strategy.num_replicas_in_sync // max(1, _members(strategy))
+
+    def together() -> Any:
+        def replica() -> Any:
+            context = tf.distribute.get_replica_context()
+            own = tf.constant(np.array(values, np.int64))
+            first = tf.equal(context.replica_id_in_sync_group % local, 0)
+            spoken = tf.where(first, own, tf.zeros_like(own))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, spoken)
+
+        return strategy.experimental_local_results(strategy.run(replica))[0]
+
+    return [int(v) for v in tf.function(together, autograph=False)().numpy()]
+
+
+def _members(strategy: Any) -> int:
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec():
+        return 1
+    return len(resolver.cluster_spec().as_dict().get("worker", [""]))

@@ -1,0 +1,175 @@
+"""Entry of one trainer process: joins the group, runs the user's task, and says how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from trainer import export, progress, strategy, task, tracebacks
+from trainer.checkpoints import CheckpointError, Checkpoints
+from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
+from trainer.data import DataError
+from trainer.learner import Learner
+from trainer.loop import Chief, Loop, LossNotFinite
+from trainer.stopping import Stop
+from trainer.storage import JobPaths, Manifest
+
+# Errors whose text is for the user and says all; a class name before it would only confuse.
+_PLAIN = (task.TaskError, DataError, CheckpointError, LossNotFinite)
+
+
+class _Invalid(Exception):
+    """The program cannot work as it is; the cause is the program's own error."""
+
+
+def main(assignment: Assignment) -> int:
+    """Run this member's part of a generation and return its exit code.
+
+    Call once in a process, which ends afterwards. Everything that can be known about a failure
+    has been reported when this returns.
+    """
+    stop = Stop()
+    descriptor = os.environ.get(ENV_REPORT_FD)
+    reports = progress.Reports(int(descriptor) if descriptor else None)
+    reports.stage(Stage.STARTING, 0)
+    try:
+        return _Run(assignment, stop, reports).run()
+    except _Invalid as invalid:
+        cause = invalid.__cause__ or invalid
+        return _fail(cause, ExitCode.INVALID, assignment, reports)
+    except Exception as error:
+        if strategy.peer_lost(error, len(assignment.cluster)):
+            sys.stderr.write(f"another worker went away: {tracebacks.headline(error)}\n")
+            return ExitCode.PEER_LOST
+        return _fail(error, ExitCode.CRASHED, assignment, reports)
+
+
+def _fail(
+    error: BaseException, code: ExitCode, assignment: Assignment, reports: progress.Reports
+) -> ExitCode:
+    details = tracebacks.of_program(error, assignment.source_dir)
+    sys.stderr.write(details)
+    plain = isinstance(error, _PLAIN)
+    reports.failure(str(error) if plain else tracebacks.headline(error), details)
+    return code
+
+
+@contextmanager
+def _program(members: int) -> Iterator[None]:
+    """Within, an error is the program's fault, unless it is a peer's."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if strategy.peer_lost(error, members):
+            raise
+        raise _Invalid from error
+
+
+class _Run:
+    """The steps of one member's run, in order."""
+
+    def __init__(self, assignment: Assignment, stop: Stop, reports: progress.Reports) -> None:
+        self._assignment = assignment
+        self._stop = stop
+        self._reports = reports
+        self._members = len(assignment.cluster)
+        self._paths = JobPaths(
+            Path(assignment.storage_root),
+            assignment.namespace,
+            assignment.job,
+            assignment.job_uid,
+        )
+
+    def run(self) -> ExitCode:
+        """Join, build, train, evaluate, export."""
+        group = strategy.join(self._assignment)
+        with _program(self._members):
+            # Data that a task draws at random must be the same on every worker.
+            keras.utils.set_random_seed(0)
+            made = task.load(
+                Path(self._assignment.source_dir),
+                self._assignment.module,
+                self._assignment.parameters,
+            )
+            keras.utils.set_random_seed(made.seed)
+            learner = Learner(made, group)
+        chief = self._chief() if self._assignment.is_chief else None
+        closing = (chief.curves, chief.records) if chief else ()
+        with progress.closing_all(*closing):
+            return self._train(made, learner, chief)
+
+    def _chief(self) -> Chief:
+        generation = self._assignment.generation
+        return Chief(
+            progress.Records(
+                self._paths.record_file(generation), generation=generation, reports=self._reports
+            ),
+            progress.Curves(self._paths.output / "tensorboard"),
+        )
+
+    def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
+        checkpoints = Checkpoints(
+            self._paths,
+            generation=self._assignment.generation,
+            policy=self._assignment.checkpointing,
+            on_saved=_announce(chief),
+            on_failed=_warn(chief),
+        )
+        loop = Loop(
+            task=made,
+            learner=learner,
+            checkpoints=checkpoints,
+            policy=self._assignment.checkpointing,
+            reports=self._reports,
+            stop=self._stop,
+            chief=chief,
+        )
+        loop.restore()
+        self._stop.guard()
+        finished = self._steps(loop) and loop.conclude()
+        strategy.part(self._members)
+        self._reports.stage(Stage.FINISHING, loop.step)
+        checkpoints.finish()
+        if not finished:
+            return ExitCode.SAVED
+        if chief:
+            self._export(learner, loop, chief)
+        return ExitCode.DONE
+
+    def _steps(self, loop: Loop) -> bool:
+        try:
+            return loop.train()
+        except Exception as error:
+            # An error before the first call has come back would come again every time.
+            if loop.proven or isinstance(error, LossNotFinite):
+                raise
+            with _program(self._members):
+                raise
+
+    def _export(self, learner: Learner, loop: Loop, chief: Chief) -> None:
+        began = time.monotonic()
+        written = export.export(learner, self._paths.output, step=loop.step, metrics=loop.known)
+        chief.records.exported(loop.step, written.paths, written.size)
+        sys.stdout.write(f"exported the model in {time.monotonic() - began:.1f} s\n")
+
+
+def _announce(chief: Chief | None) -> Callable[[Manifest], None]:
+    def saved(manifest: Manifest) -> None:
+        if chief:
+            chief.records.checkpoint(manifest)
+
+    return saved
+
+
+def _warn(chief: Chief | None) -> Callable[[str], None]:
+    def failed(message: str) -> None:
+        if chief:
+            chief.records.notice("CheckpointFailed", message)
+
+    return failed
