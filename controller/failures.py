@@ -1,0 +1,85 @@
+"""Who is to blame for a generation's end, what it costs the job, and how long to wait. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from controller.model import Failure, Phase, Reason, Spec, Status
+
+_FIRST_BACKOFF_S = 1
+_LONGEST_BACKOFF_S = 300
+
+
+def backoff(crashes: int) -> timedelta:
+    """Return the wait after that many crashes: 1 s, doubled for each, 300 s at most."""
+    # The exponent is bounded so that a job with a huge budget computes no huge number.
+    return timedelta(seconds=min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(crashes - 1, 16)))
+
+
+def culprit(recorded: Failure | None, found: Iterable[Failure]) -> Failure | None:
+    """Return the earliest failure, the recorded one included; the lower index on a tie.
+
+    Times come from agents and from the controller. Clocks that differ by more than a failure
+    takes to spread can put the blame on a consequence; the job goes on all the same.
+    """
+    failures = [*([recorded] if recorded else []), *found]
+    timed = [f for f in failures if f.time is not None]
+    return min(timed, key=lambda f: (f.time, f.worker), default=None)
+
+
+def counted(failure: Failure) -> bool:
+    """Say whether a failure counts against max_restarts."""
+    return failure.reason in Reason.COUNTED or failure.reason == Reason.INVALID_PROGRAM
+
+
+def verdict(status: Status, spec: Spec, failure: Failure) -> Failure | None:
+    """Return why the job fails for good if this failure ends its generation, None if it goes on."""
+    if failure.reason == Reason.INVALID_PROGRAM and not _has_made_a_step(status):
+        return failure
+    crashes = status.crashes + counted(failure)
+    if crashes <= spec.max_restarts or not counted(failure):
+        return None
+    times = "once" if crashes == 1 else f"{crashes} times"
+    return replace(
+        failure,
+        reason=Reason.TOO_MANY_RESTARTS,
+        message=f"crashed {times} (maxRestarts is {spec.max_restarts}); last: {failure.message}",
+    )
+
+
+def accounted(status: Status, spec: Spec, failure: Failure, now: datetime) -> Status:
+    """Return the status after a generation ended through a failure: counters, back-off and,
+    when the budget is used up, the end of the job. To be applied once a generation."""
+    final = verdict(status, spec, failure)
+    crashes = status.crashes + counted(failure)
+    status = replace(status, crashes=crashes)
+    if final is not None:
+        return failed(status, final, now)
+    by_reason = dict(status.restarts_by_reason)
+    by_reason[failure.reason] = by_reason.get(failure.reason, 0) + 1
+    return replace(
+        status,
+        restarts=status.restarts + 1,
+        restarts_by_reason=tuple(sorted(by_reason.items())),
+        last_failure=failure,
+        restart_after=now + backoff(crashes) if counted(failure) else None,
+    )
+
+
+def failed(status: Status, failure: Failure, now: datetime) -> Status:
+    """Return the status of a job that has failed for good."""
+    return replace(
+        status,
+        phase=Phase.FAILED,
+        phase_since=now,
+        finished=now,
+        message=failure.message,
+        last_failure=failure,
+        restart_after=None,
+    )
+
+
+def _has_made_a_step(status: Status) -> bool:
+    return status.progress.step > 0 or status.last_checkpoint is not None

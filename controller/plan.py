@@ -1,0 +1,115 @@
+"""Which pods of a job there should be, and when the job itself is to go. Pure, level-triggered.
+
+Runs after rendezvous in the same pass and on the same pods, so that `Status.workers` is up to
+date: a worker LOST with a pod named there has a pod that must go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.model import Job, PodPhase, PodSeen, Status, WorkerState
+
+# A pod that fails at once is replaced no sooner, so that a worker that cannot even begin costs
+# a process every few seconds, not a hundred a second.
+SHORTEST_POD_LIFE = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the shell must do, in this order; the status is stored before anything is touched.
+
+    delete: names of pods. kill: those of them that get no grace, because nobody is in them who
+    could save anything. create: worker indexes. wake_at: look again then, even if nothing
+    changes. forget: no pod is left; remove the job's files, then the job.
+    """
+
+    status: Status
+    delete: tuple[str, ...] = ()
+    kill: tuple[str, ...] = ()
+    create: tuple[int, ...] = ()
+    wake_at: datetime | None = None
+    forget: bool = False
+
+
+def plan(job: Job, pods: tuple[PodSeen, ...], now: datetime) -> Plan:
+    """Decide about the pods of a job whose status rendezvous has just brought up to date."""
+    status = job.status
+    pods = tuple(sorted(pods, key=lambda p: p.index))
+    expires_at = _expires_at(job)
+    if job.deleting is not None or (expires_at is not None and now >= expires_at):
+        return Plan(status, _names(pods), forget=not pods)
+    if status.phase.final:
+        return Plan(status, _names(pods), wake_at=expires_at)
+    if job.spec.suspend and status.generation_ended:
+        return Plan(status, _names(pods))
+    return _kept_up(job, pods, now)
+
+
+def _kept_up(job: Job, pods: tuple[PodSeen, ...], now: datetime) -> Plan:
+    """Replace what was lost, create what is missing, remove what is too much."""
+    broken = [p for p in pods if _broken(job.status, p)]
+    killed = [p for p in broken if now >= _replaceable_at(p)]
+    surplus = [p for p in pods if _surplus(job, p) and p not in killed]
+    delete = sorted([*killed, *surplus], key=lambda p: p.index)
+    waits = [_replaceable_at(p) for p in broken if p not in killed]
+    return Plan(
+        job.status,
+        delete=_names(delete),
+        kill=_names(killed),
+        create=_missing(job, pods),
+        wake_at=min(waits, default=None),
+    )
+
+
+def _names(pods: tuple[PodSeen, ...] | list[PodSeen]) -> tuple[str, ...]:
+    """Return the names of pods that are still to be deleted."""
+    return tuple(p.name for p in pods if not p.deleting)
+
+
+def _members(status: Status) -> tuple[int, ...]:
+    return () if status.generation_ended else status.members
+
+
+def _is_done(status: Status, index: int) -> bool:
+    """True for a member that has completed the training while others still end theirs."""
+    states = {w.index: w.state for w in status.workers}
+    return index in _members(status) and states.get(index) is WorkerState.DONE
+
+
+def _ended(pod: PodSeen) -> bool:
+    return pod.phase in (PodPhase.FAILED, PodPhase.SUCCEEDED)
+
+
+def _broken(status: Status, pod: PodSeen) -> bool:
+    if _is_done(status, pod.index):
+        return False
+    lost = {w.pod for w in status.workers if w.state is WorkerState.LOST and w.pod}
+    return _ended(pod) or pod.name in lost
+
+
+def _replaceable_at(pod: PodSeen) -> datetime:
+    """Return when a broken pod may be replaced: a silent one at once."""
+    return pod.created + SHORTEST_POD_LIFE if _ended(pod) else pod.created
+
+
+def _surplus(job: Job, pod: PodSeen) -> bool:
+    """True for a worker that is not wanted; one that is still a member is left alone."""
+    return pod.index >= job.spec.workers and pod.index not in _members(job.status)
+
+
+def _missing(job: Job, pods: tuple[PodSeen, ...]) -> tuple[int, ...]:
+    if job.spec.suspend or job.spec.cancel:
+        return ()
+    present = {p.index for p in pods}
+    wanted = range(job.spec.workers)
+    return tuple(i for i in wanted if i not in present and not _is_done(job.status, i))
+
+
+def _expires_at(job: Job) -> datetime | None:
+    """Return when a finished job is to be deleted; None if it is kept or not finished."""
+    ttl, finished = job.spec.ttl_after_finished_s, job.status.finished
+    if ttl is None or finished is None or not job.status.phase.final:
+        return None
+    return finished + timedelta(seconds=ttl)
