@@ -25,12 +25,8 @@ ENV_STORAGE = "TAAS_STORAGE"
 ENV_SCRATCH = "TAAS_SCRATCH"
 # Seconds between the SIGTERM and the SIGKILL of a pod that is ended; 30 when unset.
 ENV_GRACE_S = "TAAS_GRACE_S"
-# Assignment as JSON, in the environment of a trainer that starts cold.
-ENV_ASSIGNMENT = "TAAS_ASSIGNMENT"
 # File descriptor on which the trainer writes reports, one JSON object a line.
 ENV_REPORT_FD = "TAAS_REPORT_FD"
-# File descriptor that reaches end of file when the agent is gone; the trainer then ends itself.
-ENV_LIFELINE_FD = "TAAS_LIFELINE_FD"
 
 # Names a user's spec.env may not set.
 RESERVED_ENV_PREFIX = "TAAS_"

@@ -60,7 +60,8 @@ class Loop:
     step: int = 0
     # True once a call has come back: from then on the program has shown that it works.
     proven: bool = False
-    _saved_step: int = -1
+    # What this generation began from needs no saving.
+    _base_step: int = -1
     _known: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,11 +91,16 @@ class Loop:
             self.checkpoints.load(step, generation, self._variables())
             self._on_replicas(self.learner.adopt)()
             self._window = self._window_variable.numpy()
-            self.step = self._saved_step = step
+            self.step = self._base_step = step
         if self.chief:
             self.checkpoints.fence(step)
             if chosen:
                 self.chief.records.restored(step, chosen.id, chosen.skipped)
+            elif self.checkpoints.skipped:
+                reasons = "; ".join(self.checkpoints.skipped)
+                self.chief.records.notice(
+                    "CheckpointsDamaged", f"no checkpoint is sound, starting anew: {reasons}"
+                )
 
     def _variables(self) -> dict[str, tf.Variable]:
         return {**self.learner.variables(), _WINDOW: self._window_variable}
@@ -112,8 +118,7 @@ class Loop:
                 if not self._advance(calls):
                     self._save()
                     return False
-        if self.step != self._saved_step:
-            self._save()
+        self._save()
         return True
 
     def _calls(self) -> Calls:
@@ -211,17 +216,14 @@ class Loop:
     def _due(self) -> bool:
         # The best checkpoint can only be kept if there is one at the step that was looked at.
         looked = bool(self.policy.best_metric) and self._looks()
-        return self.step != self._saved_step and (
-            looked or self.checkpoints.due(self.step, time.monotonic())
-        )
+        return looked or self.checkpoints.due(self.step, time.monotonic())
 
     def _save(self) -> None:
-        """Save on the chief; the others have nothing to do."""
-        if not self.chief or self.step == self._saved_step:
+        """Save on the chief, unless it is done or being done; the others have nothing to do."""
+        if not self.chief or self.step == self._base_step:
             return
         self._window_variable.assign(self._window)
         self.checkpoints.save(self.step, self._variables(), dict(self._known))
-        self._saved_step = self.step
 
     def evaluate(self, name: str, evaluator: Evaluator) -> bool:
         """Evaluate with the averaged state and record it. Returns False if the group is to stop."""

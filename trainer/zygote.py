@@ -37,7 +37,6 @@ from typing import Any, NoReturn, cast
 
 from trainer import lifeline
 from trainer.contract import (
-    ENV_LIFELINE_FD,
     ENV_REPORT_FD,
     Assignment,
     ExitCode,
@@ -206,7 +205,7 @@ def _become_trainer(
         lifeline.name_process("taas-trainer")
         _prefer_as_victim()
         assignment = Assignment.from_json(json.dumps(request["assignment"]))
-        _enter(assignment, report=descriptors[2], rope=descriptors[3])
+        _enter(assignment, report=descriptors[2])
         code = _run(entry, assignment, descriptors[2])
     except BaseException:
         traceback.print_exc()
@@ -243,12 +242,11 @@ def _prefer_as_victim() -> None:
         file.write("500")
 
 
-def _enter(assignment: Assignment, *, report: int, rope: int) -> None:
+def _enter(assignment: Assignment, *, report: int) -> None:
     """Set environment, folder and import path as the trainer's program expects them."""
     os.environ.update(permitted_env(assignment.env))
     os.environ["TF_CONFIG"] = assignment.tf_config()
     os.environ[ENV_REPORT_FD] = str(report)
-    os.environ[ENV_LIFELINE_FD] = str(rope)
     # `python -m` put the agent's folder first; the service's own packages stay reachable, but
     # behind everything of the program's.
     if sys.path and sys.path[0] in ("", os.getcwd()):

@@ -1,0 +1,84 @@
+"""Positions in a job's history and logs, as the opaque text that clients send back. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from controller.errors import InvalidJob
+
+_REMEDY = "send a cursor that this job's own stream gave, or none to start from the beginning"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCursor:
+    """All that is behind a watcher: event-log entries up to `entry`, all records of generations
+    before `generation`, and the first `records` records of that one."""
+
+    uid: str
+    entry: int = 0
+    generation: int = 0
+    records: int = 0
+
+    def encode(self) -> str:
+        """Return the cursor as text."""
+        return _encode([self.uid, self.entry, self.generation, self.records])
+
+    @staticmethod
+    def decode(text: str, uid: str) -> WatchCursor:
+        """Parse a cursor of the job with that uid. Raises InvalidJob("cursor")."""
+        match _decode(text):
+            case [str(owner), int(entry), int(generation), int(records)] if (
+                min(entry, generation, records) >= 0
+            ):
+                _check_owner(owner, uid)
+                return WatchCursor(uid, entry, generation, records)
+        raise InvalidJob("cursor", f"{text[:80]!r} is not a watch cursor; {_REMEDY}")
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """Bytes of each worker's log that are behind a reader; a worker not named is at 0."""
+
+    uid: str
+    offsets: tuple[tuple[int, int], ...] = ()
+
+    def encode(self) -> str:
+        """Return the cursor as text."""
+        return _encode([self.uid, "log", [list(pair) for pair in self.offsets]])
+
+    @staticmethod
+    def decode(text: str, uid: str) -> LogCursor:
+        """Parse a cursor of the job with that uid. Raises InvalidJob("cursor")."""
+        match _decode(text):
+            case [str(owner), "log", list(pairs)]:
+                _check_owner(owner, uid)
+                offsets = tuple(sorted(_offset(pair, text) for pair in pairs))
+                return LogCursor(uid, offsets)
+        raise InvalidJob("cursor", f"{text[:80]!r} is not a log cursor; {_REMEDY}")
+
+
+def _offset(pair: Any, text: str) -> tuple[int, int]:
+    match pair:
+        case [int(worker), int(offset)] if worker >= 0 and offset >= 0:
+            return worker, offset
+    raise InvalidJob("cursor", f"{text[:80]!r} is not a log cursor; {_REMEDY}")
+
+
+def _check_owner(owner: str, uid: str) -> None:
+    if owner != uid:
+        raise InvalidJob("cursor", f"belongs to another job (uid {owner[:64]!r}); {_REMEDY}")
+
+
+def _encode(value: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode()
+
+
+def _decode(text: str) -> Any:
+    try:
+        return json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        return None

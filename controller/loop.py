@@ -1,0 +1,199 @@
+"""The reconcile loop: brings each job's world in line with the plan, one pass at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controller import events
+from controller.errors import Conflict, JobNotFound, TaasError
+from controller.live import Live
+from controller.model import Job, JobKey, Order, Seen
+from controller.plan import Plan, plan
+from controller.ports import Cluster, JobStore, Storage
+from controller.render import PodSettings, assignment, render
+from controller.rendezvous import rendezvous
+from controller.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+_RECONCILERS = 4
+_FIRST_BACKOFF_S = 0.2
+_LONGEST_BACKOFF_S = 30.0
+
+
+class WorkQueue:
+    """Keys to look at, each at its time; a key is handed to one taker at a time."""
+
+    def __init__(self) -> None:
+        self._due: dict[JobKey, float] = {}
+        self._heap: list[tuple[float, JobKey]] = []
+        self._taken: set[JobKey] = set()
+        self._waiting: dict[JobKey, float] = {}
+        self._changed = asyncio.Event()
+
+    def add(self, key: JobKey, after_s: float = 0.0) -> None:
+        """Ask for a look at the key, in so many seconds at the latest."""
+        at = asyncio.get_running_loop().time() + after_s
+        if key in self._taken:
+            self._waiting[key] = min(at, self._waiting.get(key, at))
+        elif at < self._due.get(key, float("inf")):
+            self._due[key] = at
+            heapq.heappush(self._heap, (at, key))
+            self._changed.set()
+
+    async def take(self) -> JobKey:
+        """Wait for the next key that is due, and take it until done is called."""
+        while True:
+            self._changed.clear()
+            wait_s = self._next_wait()
+            if wait_s is not None and wait_s <= 0:
+                _, key = heapq.heappop(self._heap)
+                del self._due[key]
+                self._taken.add(key)
+                return key
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def done(self, key: JobKey) -> None:
+        """Give a key back; what was asked meanwhile counts now."""
+        self._taken.discard(key)
+        at = self._waiting.pop(key, None)
+        if at is not None:
+            self.add(key, max(0.0, at - asyncio.get_running_loop().time()))
+
+    def _next_wait(self) -> float | None:
+        """Return seconds to the first due key, dropping entries that were moved forward."""
+        while self._heap:
+            at, key = self._heap[0]
+            if self._due.get(key) == at:
+                return at - asyncio.get_running_loop().time()
+            heapq.heappop(self._heap)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything the loop acts on."""
+
+    store: JobStore
+    cluster: Cluster
+    storage: Storage
+    workers: Workers
+    live: Live
+    pods: PodSettings
+    clock: Callable[[], datetime]
+    since: datetime
+
+
+class Loop:
+    """Runs the passes. `run` returns only when cancelled."""
+
+    def __init__(self, world: World, queue: WorkQueue) -> None:
+        self._world = world
+        self._queue = queue
+        self._failures: dict[JobKey, int] = {}
+
+    async def run(self) -> None:
+        """Look at every job once, then at whatever changes."""
+        world = self._world
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(world.store.changes()))
+            group.create_task(self._follow(world.cluster.changes()))
+            for key in await world.store.keys():
+                self._queue.add(key)
+            for _ in range(_RECONCILERS):
+                group.create_task(self._reconciler())
+
+    async def _follow(self, changes: AsyncIterator[JobKey]) -> None:
+        async for key in changes:
+            self._queue.add(key)
+
+    async def _reconciler(self) -> None:
+        while True:
+            key = await self._queue.take()
+            try:
+                await self._guarded(key)
+            finally:
+                self._queue.done(key)
+
+    async def _guarded(self, key: JobKey) -> None:
+        """One pass; whatever fails in it is tried again later, and other jobs go on."""
+        try:
+            wake_at = await reconcile(self._world, key)
+        except Conflict:
+            self._queue.add(key)
+            return
+        except Exception as error:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            delay = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
+            expected = isinstance(error, TaasError)
+            _log.warning("%s: %s; again in %.1f s", key, error, delay, exc_info=not expected)
+            self._queue.add(key, delay)
+            return
+        self._failures.pop(key, None)
+        if wake_at is not None:
+            self._queue.add(key, max(0.0, (wake_at - self._world.clock()).total_seconds()))
+
+
+async def reconcile(world: World, key: JobKey) -> datetime | None:
+    """Do one pass for a job and return when the next is due at the latest.
+
+    The status is stored before anything is touched: a crash in the middle is finished by the
+    next pass instead of being forgotten.
+    """
+    try:
+        job = await world.store.get(key)
+    except JobNotFound:
+        return None
+    pods = await world.cluster.pods(job)
+    now = world.clock()
+    decision = rendezvous(job, Seen(pods, world.workers.members(job.uid), world.since), now)
+    planned = plan(replace(job, status=decision.status), pods, now)
+    job = await _store_status(world, job, planned, now)
+    await _act(world, job, planned, decision.orders)
+    if planned.forget:
+        await _forget(world, job)
+        return None
+    wakes = [at for at in (decision.wake_at, planned.wake_at) if at is not None]
+    # A wake-up at this very moment would spin; the world needs a moment to change.
+    return max(min(wakes), now + timedelta(milliseconds=50)) if wakes else None
+
+
+async def _store_status(world: World, job: Job, planned: Plan, now: datetime) -> Job:
+    status, entries = events.numbered(job.status, planned.status, now)
+    if status == job.status:
+        return job
+    was_final = job.status.phase.final
+    job = await world.store.put_status(job, status, entries)
+    for entry in entries:
+        _log.info("%s: %s", job.key, entry.change)
+    world.live.wake(job.uid)
+    if job.status.phase.final and not was_final:
+        world.live.forget(job.uid)
+    return job
+
+
+async def _act(world: World, job: Job, planned: Plan, orders: tuple[Order, ...]) -> None:
+    for name in planned.delete:
+        grace_s = 0 if name in planned.kill else job.spec.grace_s
+        await world.cluster.delete(job, name, grace_s)
+    for index in planned.create:
+        await world.cluster.apply(job, render(job, index, world.pods))
+    if orders:
+        world.workers.send(job, orders, assignment(job, job.status.generation).to_json())
+
+
+async def _forget(world: World, job: Job) -> None:
+    """Remove what is left of a job, its row last, so that a crash in between is repeated."""
+    await world.storage.delete_job(job)
+    await world.store.remove(job)
+    world.workers.forget(job.uid)
+    world.live.forget(job.uid)

@@ -1,0 +1,133 @@
+"""Wires the controller together and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from controller.history import History
+from controller.live import Live
+from controller.logs import Logs
+from controller.loop import Loop, WorkQueue, World
+from controller.ports import Cluster, JobStore, Storage
+from controller.render import PodSettings
+from controller.service import Limits, TrainingService
+from controller.wire_errors import ErrorInterceptor
+from controller.worker_service import WorkerService
+from controller.workers import Workers
+from protos.taas.v1 import (
+    training_service_pb2,
+    training_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+
+_log = logging.getLogger(__name__)
+
+# Seconds that calls in flight get when the controller stops; streams resume by cursor.
+_STOP_GRACE_S = 1.0
+_MAX_MESSAGE = 4 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+]
+
+
+def utc_now() -> datetime:
+    """Return the time; the only clock of the controller."""
+    return datetime.now(UTC)
+
+
+def service_version() -> str:
+    """Return the version of the installed package."""
+    return metadata.version("taas")
+
+
+@asynccontextmanager
+async def serving(
+    address: str,
+    store: JobStore,
+    cluster: Cluster,
+    storage: Storage,
+    *,
+    pods: PodSettings,
+    info: training_service_pb2.ServiceInfo,
+    limits: Limits,
+) -> AsyncIterator[None]:
+    """Serve at the address and reconcile, for as long as the block runs.
+
+    Leaving the block ends the service; workers live on and find the next controller.
+    """
+    live = Live()
+    queue = WorkQueue()
+    workers = Workers(live, queue.add)
+    world = World(store, cluster, storage, workers, live, pods, utc_now, utc_now())
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
+        TrainingService(
+            store,
+            storage,
+            History(store, storage, live),
+            Logs(store, storage, live, workers),
+            limits=limits,
+            info=info,
+            clock=utc_now,
+        ),
+        server,
+    )
+    worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(
+        WorkerService(workers, live, store, cluster, utc_now), server
+    )
+    healthy = _add_standard_services(server)
+    _listen(server, address)
+    async with asyncio.TaskGroup() as group:
+        reconciling = group.create_task(Loop(world, queue).run())
+        await server.start()
+        for name in ("", *_SERVICES):
+            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving at %s", address)
+        try:
+            yield
+        finally:
+            await healthy.enter_graceful_shutdown()
+            await server.stop(_STOP_GRACE_S)
+            reconciling.cancel()
+
+
+_SERVICES = (
+    training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
+    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
+)
+
+
+def _add_standard_services(server: grpc.aio.Server) -> Any:
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return healthy
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    """Bind. A unix socket is for its owner alone; one left by a dead controller is replaced."""
+    if not address.startswith("unix:"):
+        server.add_insecure_port(address)
+        return
+    path = Path(address.removeprefix("unix:"))
+    path.unlink(missing_ok=True)
+    server.add_insecure_port(address)
+    path.chmod(0o600)

@@ -1,0 +1,325 @@
+"""Serves clients: parse the request, ask a port, answer. Decisions are made elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from controller import parse, parse_filter, parse_names, parse_spec, wire
+from controller.cursors import LogCursor, WatchCursor
+from controller.errors import (
+    Conflict,
+    InvalidJob,
+    JobExists,
+    JobFinished,
+    JobNotFound,
+    LimitExceeded,
+)
+from controller.history import History
+from controller.logs import Logs
+from controller.model import Job, JobKey, Spec
+from controller.ports import JobStore, SourceWriter, Storage
+from protos.taas.v1 import job_pb2, training_service_pb2_grpc
+from protos.taas.v1 import training_service_pb2 as pb
+
+# Bytes of one download message; well below gRPC's default limit of 4 MiB.
+_DOWNLOAD_CHUNK = 512 * 1024
+_MAX_PAGE = 1000
+_DEFAULT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may ask for."""
+
+    max_workers: int = 1024
+    max_source_bytes: int = 512 * 1024 * 1024
+
+
+class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
+    """The API of protos/taas/v1/training_service.proto."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        storage: Storage,
+        history: History,
+        logs: Logs,
+        *,
+        limits: Limits,
+        info: pb.ServiceInfo,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._history = history
+        self._logs = logs
+        self._limits = limits
+        self._info = info
+        self._clock = clock
+
+    async def CreateTrainingJob(
+        self, request: pb.CreateTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Store a job; see the proto for what makes a repeated call safe."""
+        job = parse.new_job(
+            request, uid=str(uuid.uuid4()), now=self._clock(), max_workers=self._limits.max_workers
+        )
+        existing = await self._find(job.key)
+        if existing is not None:
+            return wire.job_to_wire(_same(existing, job))
+        digest = job.spec.source.digest
+        if not await self._storage.has_source(job.key.namespace, digest):
+            raise InvalidJob(
+                "trainingJob.spec.source.digest",
+                f"{digest!r} was not uploaded to this namespace; call UploadSource first",
+            )
+        if request.validate_only:
+            return wire.job_to_wire(job)
+        try:
+            job = await self._store.create(job)
+        except JobExists:
+            # Somebody was faster; the same rules as above decide whether it was this request.
+            job = _same(await self._store.get(job.key), job)
+        return wire.job_to_wire(job)
+
+    async def GetTrainingJob(
+        self, request: pb.GetTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Return a job."""
+        return wire.job_to_wire(await self._store.get(parse_names.job_name(request.name, "name")))
+
+    async def ListTrainingJobs(
+        self, request: pb.ListTrainingJobsRequest, context: Any
+    ) -> pb.ListTrainingJobsResponse:
+        """Return a page of jobs."""
+        if not 0 <= request.page_size <= _MAX_PAGE:
+            raise InvalidJob("pageSize", f"{request.page_size} is not in 0..{_MAX_PAGE}")
+        wanted = parse_filter.list_filter(request.parent, request.filter)
+        size = request.page_size or _DEFAULT_PAGE
+        page = await self._store.list(wanted, size, request.page_token)
+        return pb.ListTrainingJobsResponse(
+            training_jobs=[wire.job_to_wire(job) for job in page.jobs],
+            next_page_token=page.next_token,
+        )
+
+    async def WatchTrainingJob(
+        self, request: pb.WatchTrainingJobRequest, context: Any
+    ) -> AsyncIterator[pb.WatchTrainingJobResponse]:
+        """Stream a job's history."""
+        job = await self._store.get(parse_names.job_name(request.name, "name"))
+        cursor = WatchCursor(job.uid)
+        if request.cursor and request.from_now:
+            raise InvalidJob("fromNow", "does not go with a cursor; leave one of them out")
+        if request.cursor:
+            cursor = WatchCursor.decode(request.cursor, job.uid)
+        elif request.from_now:
+            cursor = await self._history.end(job)
+        async for event in self._history.watch(job.key, cursor):
+            yield pb.WatchTrainingJobResponse(event=event)
+
+    async def StreamLogs(
+        self, request: pb.StreamLogsRequest, context: Any
+    ) -> AsyncIterator[pb.StreamLogsResponse]:
+        """Stream what workers print."""
+        job = await self._store.get(parse_names.job_name(request.name, "name"))
+        indexes = self._log_indexes(job, request.worker)
+        cursor = LogCursor(job.uid)
+        if request.tail_lines < 0:
+            raise InvalidJob("tailLines", f"{request.tail_lines} is negative; 0 means all")
+        if request.cursor and request.tail_lines:
+            raise InvalidJob("tailLines", "does not go with a cursor; leave one of them out")
+        if request.cursor:
+            cursor = LogCursor.decode(request.cursor, job.uid)
+        elif request.tail_lines:
+            cursor = await self._logs.tail(job, indexes, request.tail_lines)
+        async for text in self._logs.read(job.key, indexes, cursor, follow=request.follow):
+            yield pb.StreamLogsResponse(
+                worker=text.worker,
+                text=text.data.decode(errors="replace"),
+                cursor=text.cursor.encode(),
+            )
+
+    async def ScaleTrainingJob(
+        self, request: pb.ScaleTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Change the wanted number of workers."""
+        workers, most = request.workers, self._limits.max_workers
+        if not 1 <= workers <= most:
+            raise InvalidJob("workers", f"{workers} is not in 1..{most}")
+
+        def scaled(spec: Spec) -> Spec:
+            # A job that was not elastic does not become so; an elastic one keeps its bound.
+            fixed = spec.min_workers == spec.workers
+            least = workers if fixed else min(spec.min_workers, workers)
+            return replace(spec, workers=workers, min_workers=least)
+
+        return await self._change(request.name, scaled, "cannot be scaled", etag=request.etag)
+
+    async def SuspendTrainingJob(
+        self, request: pb.SuspendTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Hold a job."""
+        return await self._change(
+            request.name, lambda spec: replace(spec, suspend=True), "cannot be suspended"
+        )
+
+    async def ResumeTrainingJob(
+        self, request: pb.ResumeTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Let a held job go on."""
+        return await self._change(
+            request.name, lambda spec: replace(spec, suspend=False), "cannot be resumed"
+        )
+
+    async def CancelTrainingJob(
+        self, request: pb.CancelTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Stop a job for good."""
+        return await self._change(
+            request.name, lambda spec: replace(spec, cancel=True), "cannot be cancelled"
+        )
+
+    async def DeleteTrainingJob(
+        self, request: pb.DeleteTrainingJobRequest, context: Any
+    ) -> job_pb2.TrainingJob:
+        """Ask for a job to be removed."""
+        key = parse_names.job_name(request.name, "name")
+        try:
+            return wire.job_to_wire(await self._store.mark_deleting(key))
+        except JobNotFound:
+            if request.allow_missing:
+                return job_pb2.TrainingJob()
+            raise
+
+    async def ListCheckpoints(
+        self, request: pb.ListCheckpointsRequest, context: Any
+    ) -> pb.ListCheckpointsResponse:
+        """Return the committed checkpoints."""
+        job = await self._store.get(parse_names.job_name(request.parent, "parent"))
+        found = await self._storage.checkpoints(job)
+        return pb.ListCheckpointsResponse(
+            checkpoints=[wire.checkpoint_to_wire(checkpoint) for checkpoint in found]
+        )
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
+        """Return the files of a checkpoint or of the output."""
+        job = await self._store.get(parse_names.job_name(request.parent, "parent"))
+        found = await self._storage.files(job, _checkpoint_of(request.artifact))
+        return pb.ListFilesResponse(
+            files=[pb.File(path=path, size_bytes=size) for path, size in found]
+        )
+
+    async def DownloadFile(
+        self, request: pb.DownloadFileRequest, context: Any
+    ) -> AsyncIterator[pb.DownloadFileResponse]:
+        """Stream a file."""
+        job = await self._store.get(parse_names.job_name(request.parent, "parent"))
+        checkpoint, offset = _checkpoint_of(request.artifact), request.offset
+        if offset < 0:
+            raise InvalidJob("offset", f"{offset} is negative")
+        while data := await self._storage.read_file(
+            job, checkpoint, request.path, offset, _DOWNLOAD_CHUNK
+        ):
+            yield pb.DownloadFileResponse(data=data)
+            offset += len(data)
+
+    async def UploadSource(
+        self, requests: AsyncIterator[pb.UploadSourceRequest], context: Any
+    ) -> job_pb2.Source:
+        """Receive a source archive; one that is here already is not received again."""
+        first = await anext(requests, pb.UploadSourceRequest())
+        if not first.HasField("header"):
+            raise InvalidJob("header", "is missing; the first message names the source")
+        namespace = parse_names.parent(first.header.parent, "header.parent")
+        source = parse_spec.source_from_wire(first.header.source, "header.source")
+        most = self._limits.max_source_bytes
+        if source.size_bytes > most:
+            raise LimitExceeded(
+                "header.source.sizeBytes",
+                f"{source.size_bytes} bytes are more than the {most} that a source may have; "
+                "put data on the shared storage, or list it in .taasignore",
+            )
+        if not await self._storage.has_source(namespace, source.digest):
+            writer = self._storage.open_source(namespace, source.digest, source.size_bytes)
+            await _receive(writer, first, requests)
+        return first.header.source
+
+    async def GetServiceInfo(
+        self, request: pb.GetServiceInfoRequest, context: Any
+    ) -> pb.ServiceInfo:
+        """Say what this service is."""
+        return self._info
+
+    async def _find(self, key: JobKey) -> Job | None:
+        try:
+            return await self._store.get(key)
+        except JobNotFound:
+            return None
+
+    async def _change(
+        self, name: str, change: Callable[[Spec], Spec], refusal: str, *, etag: str = ""
+    ) -> job_pb2.TrainingJob:
+        """Read, change and write back a spec until nobody else wrote in between."""
+        key = parse_names.job_name(name, "name")
+        while True:
+            job = await self._store.get(key)
+            if etag and etag != job.version:
+                raise JobFinished(
+                    name, f"{refusal}: it changed since etag {etag!r}; get it and try again"
+                )
+            spec = change(job.spec)
+            if spec == job.spec:
+                return wire.job_to_wire(job)
+            if job.status.phase.final:
+                raise JobFinished(name, f"{refusal}: it is {job.status.phase.value.lower()}")
+            if job.deleting is not None or job.spec.cancel:
+                raise JobFinished(name, f"{refusal}: it is being stopped")
+            try:
+                return wire.job_to_wire(await self._store.put_spec(job, spec))
+            except Conflict:
+                continue
+
+    def _log_indexes(self, job: Job, worker: int) -> range:
+        # A job that was scaled down keeps the logs of the workers it had.
+        most = max(job.spec.workers, max(job.status.members, default=-1) + 1)
+        if worker == -1:
+            return range(most)
+        if not 0 <= worker < most:
+            raise InvalidJob("worker", f"{worker} is not in 0..{most - 1}; -1 means all")
+        return range(worker, worker + 1)
+
+
+def _same(existing: Job, new: Job) -> Job:
+    """Return the existing job if the request that made it is being repeated."""
+    if parse.same_request(existing, new):
+        return existing
+    raise JobExists(wire.resource_name(existing.key))
+
+
+def _checkpoint_of(artifact: pb.Artifact) -> str | None:
+    """Return the checkpoint's id, or None for the output folder."""
+    match artifact.WhichOneof("kind"):
+        case "checkpoint":
+            return artifact.checkpoint
+        case "output":
+            return None
+    raise InvalidJob("artifact", "is missing; set checkpoint to an id, or output to true")
+
+
+async def _receive(
+    writer: SourceWriter,
+    first: pb.UploadSourceRequest,
+    requests: AsyncIterator[pb.UploadSourceRequest],
+) -> None:
+    try:
+        await writer.write(first.data)
+        async for request in requests:
+            await writer.write(request.data)
+        await writer.commit()
+    except BaseException:
+        await writer.abort()
+        raise

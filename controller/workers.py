@@ -1,0 +1,131 @@
+"""Who is there: the agents that have called, what they said last, and the way to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from controller import wire_workers
+from controller.live import Live
+from controller.model import Job, JobKey, MemberSeen, Order
+from protos.taas.v1 import worker_service_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+# Orders are few and repeatable; an agent that does not read them is cut off and calls again.
+_ORDERS_QUEUED = 64
+
+
+@dataclass
+class Connection:
+    """One agent's open stream."""
+
+    key: JobKey
+    uid: str
+    member: MemberSeen
+    orders: asyncio.Queue[pb.ConnectResponse] = field(
+        default_factory=lambda: asyncio.Queue(_ORDERS_QUEUED)
+    )
+    overrun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, order: pb.ConnectResponse) -> None:
+        try:
+            self.orders.put_nowait(order)
+        except asyncio.QueueFull:
+            self.overrun.set()
+
+
+class Workers:
+    """All agents that have called since this controller started, by job and index."""
+
+    def __init__(self, live: Live, dirty: Callable[[JobKey], None]) -> None:
+        self._live = live
+        self._dirty = dirty
+        self._members: dict[str, dict[int, MemberSeen]] = {}
+        self._connections: dict[tuple[str, int], Connection] = {}
+
+    def members(self, uid: str) -> tuple[MemberSeen, ...]:
+        """Return what is known of a job's workers, by index."""
+        return tuple(m for _, m in sorted(self._members.get(uid, {}).items()))
+
+    def send(self, job: Job, orders: Iterable[Order], assignment: str) -> None:
+        """Pass orders to the agents that are connected; the others get them when they call."""
+        for order in orders:
+            connection = self._connections.get((job.uid, order.index))
+            if connection is not None:
+                connection.send(wire_workers.order_to_wire(order, assignment))
+
+    def follow_log(self, uid: str, index: int, offset: int) -> None:
+        """Let a worker send its log from that offset on; counted, see unfollow_log."""
+        followers = self._live.job(uid).log_followers
+        followers[index] = followers.get(index, 0) + 1
+        connection = self._connections.get((uid, index))
+        if connection is not None and followers[index] == 1:
+            connection.send(_follow(offset))
+
+    def unfollow_log(self, uid: str, index: int) -> None:
+        """Undo one follow_log."""
+        followers = self._live.job(uid).log_followers
+        followers[index] = max(0, followers.get(index, 0) - 1)
+        connection = self._connections.get((uid, index))
+        if connection is not None and followers[index] == 0:
+            connection.send(pb.ConnectResponse(follow_log=pb.FollowLog(follow=False)))
+
+    def forget(self, uid: str) -> None:
+        """Drop what is known of a job that is gone or final."""
+        self._members.pop(uid, None)
+
+    def connect(self, key: JobKey, uid: str, member: MemberSeen) -> Connection:
+        """Register an agent's stream; an older stream of the same worker is superseded."""
+        connection = Connection(key, uid, member)
+        self._connections[uid, member.index] = connection
+        if self._live.job(uid).log_followers.get(member.index):
+            connection.send(_follow(0))
+        self.update(connection, member)
+        self._live.wake(uid)
+        return connection
+
+    def update(self, connection: Connection, member: MemberSeen) -> None:
+        """Take what an agent says now; a superseded stream is not listened to."""
+        if self._connections.get((connection.uid, member.index)) is not connection:
+            return
+        before, connection.member = connection.member, member
+        self._members.setdefault(connection.uid, {})[member.index] = member
+        if _plain(before) != _plain(member) or before is member:
+            self._dirty(connection.key)
+
+    def disconnect(self, connection: Connection, now: datetime) -> None:
+        """Note that a stream has ended; the worker may call again."""
+        place = (connection.uid, connection.member.index)
+        if self._connections.get(place) is connection:
+            del self._connections[place]
+            members = self._members.get(connection.uid)
+            if members is not None:
+                members[connection.member.index] = replace(
+                    connection.member, connected=False, heard=now
+                )
+            self._dirty(connection.key)
+
+
+def _plain(member: MemberSeen) -> tuple[Any, ...]:
+    """What of a member is worth a decision; steps are looked at when the job's timer says so."""
+    checkpoint = member.checkpoint.id if member.checkpoint else ""
+    making_steps = member.step > 0
+    return (
+        member.pod_uid,
+        member.address,
+        member.connected,
+        member.running,
+        member.stage,
+        making_steps,
+        member.exited,
+        checkpoint,
+    )
+
+
+def _follow(offset: int) -> pb.ConnectResponse:
+    return pb.ConnectResponse(follow_log=pb.FollowLog(follow=True, offset=offset))

@@ -1,0 +1,1 @@
+"""The API over real gRPC; below it a fake store, a fake cluster and real files."""

@@ -1,0 +1,215 @@
+"""Jobs through the API: created once, listed, changed, ended, deleted."""
+
+import asyncio
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from protos.taas.v1 import job_pb2
+from protos.taas.v1 import training_service_pb2 as pb
+from tests.api.world import NAMESPACE, World, archive, create_request, job_name, until
+
+
+async def refusal(call: grpc.aio.Call) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def fields(error: grpc.aio.AioRpcError) -> list[str]:
+    """Return the fields that an INVALID_ARGUMENT names."""
+    status = rpc_status.from_call(error)
+    assert status is not None
+    bad = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad) for detail in status.details)
+    return [violation.field for violation in bad.field_violations]
+
+
+async def test_a_job_is_created_and_its_pods_with_it(world: World) -> None:
+    job = await world.submit("one", workers=2)
+    assert job.name == job_name("one")
+    assert job.uid
+    assert job.spec.workers == 2
+    await world.pods("one", 2)
+
+
+async def test_the_same_request_again_gives_the_same_job(world: World) -> None:
+    await world.upload(*archive())
+    request = create_request("one", request_id="r1")
+    jobs = await asyncio.gather(*(world.client.CreateTrainingJob(request) for _ in range(8)))
+    assert len({job.uid for job in jobs}) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(create_request("one", request_id="r2"), id="another request id"),
+        pytest.param(create_request("one", request_id="r1", workers=2), id="another spec"),
+        pytest.param(create_request("one"), id="no request id"),
+    ],
+)
+async def test_another_request_under_one_name_is_refused(
+    world: World, other: pb.CreateTrainingJobRequest
+) -> None:
+    await world.upload(*archive())
+    await world.client.CreateTrainingJob(create_request("one", request_id="r1"))
+    error = await refusal(world.client.CreateTrainingJob(other))
+    assert error.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_repeated_request_is_known_after_the_job_was_scaled(world: World) -> None:
+    await world.upload(*archive())
+    request = create_request("one", request_id="r1")
+    job = await world.client.CreateTrainingJob(request)
+    await world.client.ScaleTrainingJob(pb.ScaleTrainingJobRequest(name=job.name, workers=3))
+    again = await world.client.CreateTrainingJob(request)
+    assert (again.uid, again.spec.workers) == (job.uid, 3)
+
+
+async def test_validate_only_stores_nothing(world: World) -> None:
+    await world.upload(*archive())
+    request = create_request("one")
+    request.validate_only = True
+    await world.client.CreateTrainingJob(request)
+    assert await world.store.keys() == ()
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        pytest.param(create_request("One"), "trainingJobId", id="a name Kubernetes refuses"),
+        pytest.param(create_request("one", workers=0), "trainingJob.spec.workers", id="no worker"),
+        pytest.param(create_request("one", workers=9), "trainingJob.spec.workers", id="too many"),
+        pytest.param(create_request("one"), "trainingJob.spec.source.digest", id="no such source"),
+    ],
+)
+async def test_a_bad_request_names_the_field_and_stores_nothing(
+    world: World, request_: pb.CreateTrainingJobRequest, field: str
+) -> None:
+    error = await refusal(world.client.CreateTrainingJob(request_))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields(error) == [field]
+    assert await world.store.keys() == ()
+
+
+async def test_jobs_are_listed_newest_first_page_by_page(world: World) -> None:
+    for number in range(5):
+        await world.submit(f"job-{number}")
+    names: list[str] = []
+    token = ""
+    while True:
+        page = await world.client.ListTrainingJobs(
+            pb.ListTrainingJobsRequest(parent=NAMESPACE, page_size=2, page_token=token)
+        )
+        names += [job.name.rsplit("/", 1)[1] for job in page.training_jobs]
+        if not (token := page.next_page_token):
+            break
+    assert names == ["job-4", "job-3", "job-2", "job-1", "job-0"]
+
+
+async def test_a_list_with_a_bad_page_or_filter_is_refused(world: World) -> None:
+    for request, field in [
+        (pb.ListTrainingJobsRequest(parent=NAMESPACE, page_size=-1), "pageSize"),
+        (pb.ListTrainingJobsRequest(parent=NAMESPACE, page_token="x"), "pageToken"),
+        (pb.ListTrainingJobsRequest(parent=NAMESPACE, filter="colour=red"), "filter"),
+    ]:
+        error = await refusal(world.client.ListTrainingJobs(request))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert fields(error) == [field]
+
+
+async def test_an_unknown_job_is_not_found_by_any_call(world: World) -> None:
+    name = job_name("nobody")
+    client = world.client
+    calls = [
+        client.GetTrainingJob(pb.GetTrainingJobRequest(name=name)),
+        client.ScaleTrainingJob(pb.ScaleTrainingJobRequest(name=name, workers=1)),
+        client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=name)),
+        client.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=name)),
+        client.CancelTrainingJob(pb.CancelTrainingJobRequest(name=name)),
+        client.DeleteTrainingJob(pb.DeleteTrainingJobRequest(name=name)),
+        client.ListCheckpoints(pb.ListCheckpointsRequest(parent=name)),
+        client.ListFiles(pb.ListFilesRequest(parent=name, artifact=pb.Artifact(output=True))),
+        client.WatchTrainingJob(pb.WatchTrainingJobRequest(name=name)).read(),
+        client.StreamLogs(pb.StreamLogsRequest(name=name)).read(),
+        client.DownloadFile(pb.DownloadFileRequest(parent=name)).read(),
+    ]
+    for call in calls:
+        assert (await refusal(call)).code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_suspend_and_resume(world: World) -> None:
+    job = await world.submit("one")
+    await world.agent("one", 0)
+    await world.client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=job.name))
+
+    async def held() -> bool:
+        world.cluster.finish_deletions()
+        return not await world.cluster.pods(await world.job("one"))
+
+    await until(held)
+    await world.phase("one", "SUSPENDED")
+    await world.client.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=job.name))
+    await world.pods("one", 1)
+
+
+async def test_cancel_is_final(world: World) -> None:
+    job = await world.submit("one")
+    await world.client.CancelTrainingJob(pb.CancelTrainingJobRequest(name=job.name))
+    await world.phase("one", "CANCELLED")
+    await world.client.CancelTrainingJob(pb.CancelTrainingJobRequest(name=job.name))
+    for call in [
+        world.client.ScaleTrainingJob(pb.ScaleTrainingJobRequest(name=job.name, workers=2)),
+        world.client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=job.name)),
+    ]:
+        assert (await refusal(call)).code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_scale_with_an_old_etag_is_refused(world: World) -> None:
+    job = await world.submit("one")
+    scale = pb.ScaleTrainingJobRequest(name=job.name, workers=2, etag="stale")
+    error = await refusal(world.client.ScaleTrainingJob(scale))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    scale = pb.ScaleTrainingJobRequest(name=job.name, workers=0)
+    assert fields(await refusal(world.client.ScaleTrainingJob(scale))) == ["workers"]
+
+
+async def test_delete_removes_pods_files_and_the_job(world: World) -> None:
+    job = await world.submit("one")
+    agent = await world.agent("one", 0)
+    await agent.start()
+    await agent.step(1)
+    await world.client.DeleteTrainingJob(pb.DeleteTrainingJobRequest(name=job.name))
+    await agent.order("stop")
+    await agent.exit("STOPPED")
+
+    async def gone() -> bool:
+        world.cluster.finish_deletions()
+        return await world.store.keys() == ()
+
+    await until(gone)
+    assert not agent.paths.folder.exists()
+    request = pb.DeleteTrainingJobRequest(name=job.name, allow_missing=True)
+    assert await world.client.DeleteTrainingJob(request) == job_pb2.TrainingJob()
+
+
+async def test_health_and_reflection_answer(world: World) -> None:
+    health = health_pb2_grpc.HealthStub(world.channel)
+    answer = await health.Check(health_pb2.HealthCheckRequest(service="taas.v1.TrainingService"))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    reflection = reflection_pb2_grpc.ServerReflectionStub(world.channel)
+    asking = reflection.ServerReflectionInfo()
+    await asking.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    services = {s.name for s in (await asking.read()).list_services_response.service}
+    assert {"taas.v1.TrainingService", "taas.v1.WorkerService"} <= services
+    await asking.done_writing()
+
+
+async def test_the_service_says_what_it_is(world: World) -> None:
+    info = await world.client.GetServiceInfo(pb.GetServiceInfoRequest())
+    assert info.max_workers == 8

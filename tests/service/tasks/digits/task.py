@@ -1,0 +1,52 @@
+"""A small training that takes a few thousand steps: big enough to be killed in the middle."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from trainer import data
+from trainer.task import Params, Task
+
+
+@dataclass(frozen=True)
+class Small(Params):
+    """How long, and how it goes wrong."""
+
+    steps: int = 400
+    batch: int = 24
+    seed: int = 7
+    fail: str = ""
+
+
+def task(params: Small) -> Task:
+    """Learn which of four corners of a plane a point is in, with dropout."""
+    if params.fail == "data":
+        data.image_folder("no/such/folder", size=(8, 8))
+    random = np.random.default_rng(5)
+    points = random.normal(size=(1000, 2)).astype("float32")
+    corners = ((points[:, 0] > 0) * 2 + (points[:, 1] > 0)).astype("int32")
+
+    def model() -> keras.Model:
+        if params.fail == "model":
+            raise ValueError("this network cannot be built")
+        return keras.Sequential(
+            [
+                keras.Input((2,)),
+                keras.layers.Dense(32, activation="relu"),
+                keras.layers.Dropout(0.2),
+                keras.layers.Dense(4),
+            ]
+        )
+
+    return Task(
+        model=model,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizer=lambda: keras.optimizers.Adam(0.005),
+        metrics=["accuracy"],
+        train=data.arrays(points[:800], corners[:800]),
+        test=data.arrays(points[800:], corners[800:]),
+        global_batch=params.batch,
+        steps=params.steps,
+        seed=params.seed,
+    )
