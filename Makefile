@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $(STAMP)
 
 demo: install  ## Train LeNet-5 on MNIST with two workers here, then classify a picture
-	$(BIN)/taas run examples/mnist_lenet5 --workers 2 --output-dir build/demo
+	$(BIN)/taas run examples/mnist_lenet5 --workers 2 --to build/demo
 	$(BIN)/taas predict build/demo/model examples/mnist_lenet5/pictures/seven.png
 
 check: install  ## Format, lint, types, import contracts, protos, fast tests

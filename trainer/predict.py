@@ -13,7 +13,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +76,13 @@ class Model:
                 f"{folder}: no exported model; give the output folder of a job, which holds "
                 f"model.json ({error})"
             ) from error
-        import tensorflow as tf
+        with _no_greetings():
+            import tensorflow as tf
 
         self._tf = tf
         try:
-            self._loaded = tf.saved_model.load(str(root / "model"))
+            with _no_greetings():
+                self._loaded = tf.saved_model.load(str(root / "model"))
         except (OSError, tf.errors.OpError) as error:
             raise NotAModel(f"{root / 'model'}: cannot be loaded: {error}") from error
         self._serve = self._loaded.signatures["serving_default"]
@@ -158,6 +162,28 @@ def _number(text: str | None, column: str, line: int) -> float:
         raise BadFile(f"line {line}, column {column!r}: {text!r} is not a number") from None
 
 
+@contextmanager
+def _no_greetings() -> Iterator[None]:
+    """Within, what TensorFlow's native code prints about the CPU does not reach the terminal.
+
+    It writes to the file descriptor, before its own settings are read. When something fails, all
+    that was held back is shown.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 def main(argv: Sequence[str]) -> int:
     """Answer the files named on the command line."""
     parser = argparse.ArgumentParser(
@@ -168,7 +194,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--top", type=int, default=3, help="how many classes to name (3)")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args(argv)
-    # TensorFlow greets with lines about the CPU that nobody asked for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         model = Model(arguments.model)
