@@ -71,14 +71,16 @@ def _drained(member: Look) -> bool:
 def _phased(scene: Scene, blamed: Failure | None) -> Scene:
     status, spec = scene.job.status, scene.job.spec
     phase = status.phase
-    if spec.suspend and not spec.cancel:
+    if scene.chief.done:
+        pass  # The model is complete: what follows is success, whatever is asked for now.
+    elif spec.suspend and not spec.cancel:
         phase = Phase.SUSPENDING
     elif phase is Phase.SUSPENDING:
         phase = Phase.RESTARTING  # Resumed too late to be kept from saving and leaving.
     elif scene.bad:
         # A job that is about to end does not claim to restart.
         final = blamed is not None and failures.verdict(status, spec, blamed) is not None
-        ends = final or scene.chief.done or spec.cancel or scene.overdue
+        ends = final or spec.cancel or scene.overdue
         ends = ends or scene.job.deleting is not None
         phase = phase if ends else Phase.RESTARTING
     elif phase is Phase.STARTING and any(_trains(m, status.generation) for m in scene.members):

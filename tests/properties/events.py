@@ -12,6 +12,8 @@ from tests.scenarios import world as w
 from tests.scenarios.world import World
 
 Event = Callable[[World], World]
+# What happens, and after how many orders of the pass that follows the controller dies, if it does.
+Moment = tuple[tuple[str, Event], int | None]
 
 _BAD_ENDS = (
     (Outcome.CRASHED, Reason.TRAINER_CRASHED),
@@ -113,11 +115,11 @@ _wishes = st.one_of(
 )
 _stop = st.just(_one("cancel", _asks(cancel=True)))
 
-# A pass follows every event; in one of eight the controller dies before it acts.
-_passes = st.sampled_from([False] * 7 + [True])
+# A pass follows every event; in one of eight the controller dies in the middle.
+_passes = st.sampled_from([None] * 14 + [0, 1])
 _lucky = st.one_of(_good, _good, _good, _good, _good, _good, _good, _faults, _faults, _wishes)
 # Whole stretches of luck, or nothing would ever be trained that could be lost.
-_stretch = st.just([(_one("progress", _progress), False)] * 3)
+_stretch = st.just([(_one("progress", _progress), None)] * 3)
 _piece = st.one_of(_stretch, st.tuples(_lucky, _passes).map(lambda one: [one]))
 # Long, because left to itself hypothesis prefers short lives, in which nothing happens.
 lives = st.lists(_piece, min_size=25, max_size=40).map(

@@ -30,10 +30,10 @@ specs = st.builds(
 _lively = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _checked_pass(world: World, *, dies: bool = False) -> World:
+def _checked_pass(world: World, *, dies_after: int | None = None) -> World:
     """Do a pass and check what must hold between two of them."""
     before = world.job.status
-    after_world, done = w.reconcile(world, dies=dies)
+    after_world, done = w.reconcile(world, dies_after=dies_after)
     after = after_world.job.status
     _check_fixpoint(world, after_world)
     if before.phase.final:
@@ -58,11 +58,14 @@ def _check_fixpoint(before: World, after: World) -> None:
     assert planned.status == job.status, "a second look changes the status"
 
 
-def _live(spec: Spec, life: list[tuple[tuple[str, events.Event], bool]]) -> World:
+def _live(spec: Spec, life: list[events.Moment]) -> World:
     world = _checked_pass(w.submit(spec))
-    for (name, event), dies in life:
-        note(f"{name}{', then the controller dies' if dies else ''}")
-        world = _checked_pass(event(world), dies=dies)
+    for (name, event), dies_after in life:
+        dying = (
+            "" if dies_after is None else f", then the controller dies after {dies_after} orders"
+        )
+        note(name + dying)
+        world = _checked_pass(event(world), dies_after=dies_after)
     return _storm(world)
 
 
@@ -79,7 +82,7 @@ def _storm(world: World) -> World:
 @given(specs, events.lives, events.ends)
 def test_every_life_keeps_the_rules_and_comes_to_its_end(
     spec: Spec,
-    life: list[tuple[tuple[str, events.Event], bool]],
+    life: list[events.Moment],
     end: tuple[str, events.Event] | None,
 ) -> None:
     world = _live(spec, life)
@@ -114,9 +117,7 @@ def _check_deserved(reason: str, world: World) -> None:
 
 @settings(_lively, max_examples=40)
 @given(specs, events.lives)
-def test_a_job_that_is_deleted_leaves_nothing(
-    spec: Spec, life: list[tuple[tuple[str, events.Event], bool]]
-) -> None:
+def test_a_job_that_is_deleted_leaves_nothing(spec: Spec, life: list[events.Moment]) -> None:
     world = _live(spec, life)
     world = replace(world, job=replace(world.job, deleting=world.now))
     for _ in range(60):

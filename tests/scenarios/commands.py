@@ -2,6 +2,7 @@
 
 submit workers=3 min_workers=2     a job, with fields of its spec
 hold 1 ErrImagePull | unhold       new pods of a worker stay Pending, for that reason
+pods start                         and nothing else
 stabilize                          pods start, agents report, the controller acts, until rest
 step 40 | finish                   trainers make steps, or complete the training
 worker 1 exits CRASHED OutOfMemory a trainer ends, with an outcome and a reason
@@ -9,7 +10,8 @@ pod 1 fails Evicted | vanishes | leaves
 agent 1 silent | hangs up | returns
 tick 30s                           time passes, then the controller acts once
 suspend | resume | cancel | delete | scale 4
-controller restarts | dies         dies: after storing the status of a pass, before acting
+controller restarts                it is lost and begins anew
+controller dies | half dies        so it is after storing a status, or after one order more
 """
 
 from __future__ import annotations
@@ -59,8 +61,9 @@ def _execute(world: World | None, words: list[str]) -> tuple[World, list[str]]:
         world = w.stabilize(world, note)
     elif words[0] != "submit":
         world = _happen(world, words)
-    if words[0] not in ("stabilize", "hold", "unhold"):
-        world, done = w.reconcile(w.report(world), dies=words == ["controller", "dies"])
+    if words[0] not in ("stabilize", "hold", "unhold", "pods"):
+        dies_after = {"dies": 0, "half": 1}.get(words[1]) if words[0] == "controller" else None
+        world, done = w.reconcile(w.report(world), dies_after=dies_after)
         note(world, done)
     return world, [*output, _summary(world)]
 
@@ -76,6 +79,8 @@ def _happen(world: World, words: list[str]) -> World:
             return w.hold(world, int(index), reason)
         case ["unhold"]:
             return w.heal(world)
+        case ["pods", "start"]:
+            return w.kubelet(world)
         case ["step", count]:
             return w.step(world, int(count))
         case ["finish"]:
@@ -92,7 +97,7 @@ def _happen(world: World, words: list[str]) -> World:
             return w.tick(world, float(time.removesuffix("s")))
         case ["controller", "restarts"]:
             return w.restart(world)
-        case ["controller", "dies"]:
+        case ["controller", "dies"] | ["controller", "half", "dies"]:
             return world
         case _:
             return _ask(world, words)

@@ -140,12 +140,15 @@ def decide(world: World) -> Pass:
     return Pass(replace(planned, status=status), decision.orders, entries, wake_at)
 
 
-def reconcile(world: World, *, dies: bool = False) -> tuple[World, Pass]:
-    """Do one pass; with `dies` the controller is lost right after the status was stored."""
+def reconcile(world: World, *, dies_after: int | None = None) -> tuple[World, Pass]:
+    """Do one pass. With `dies_after` the controller is lost after the status was stored and
+    so many orders were sent."""
     done = decide(world)
     job = replace(world.job, status=done.plan.status)
     world = replace(world, job=job, log=world.log + done.entries)
-    if dies:
+    if dies_after is not None:
+        for order in done.orders[:dies_after]:
+            world = _deliver(world, order)
         return restart(world), done
     for name in done.plan.delete:
         world = _delete(world, name, kill=name in done.plan.kill)
@@ -361,6 +364,8 @@ def collectives(world: World) -> World:
         saving = any(p.trainer.saving for p in pods if p.trainer)
         done = any(p.exited and p.exited == _done(p, generation) for p in world.pods)
         for pod in pods:
+            if pod.cut_off:
+                continue  # No word comes through, neither of a peer that is gone.
             if complete and saving:
                 world = ends(world, pod.index, Outcome.SAVED)
             elif not complete and not done and pod.trainer and pod.trainer.stage is Stage.TRAINING:

@@ -106,6 +106,14 @@ def test_the_back_off_ends_on_its_second() -> None:
     assert rendezvous(job(status), world, at(1)).status.generation == 1
 
 
+def test_what_people_read_stays_the_same_while_nothing_changes() -> None:
+    status = idle(Phase.RESTARTING, generation=1, crashes=3, restart_after=at(4))
+    world = seen(agent(0), agent(1))
+    first, later = (rendezvous(job(status), world, at(s)).status for s in (0, 2))
+    assert first == later
+    assert first.message == "restarting in 4 s"
+
+
 def test_a_deleted_job_starts_nothing() -> None:
     decision = rendezvous(job(idle(), deleting=T0), seen(agent(0), agent(1)), T0)
     assert told(decision) == ["release 0", "release 1"]
@@ -211,6 +219,13 @@ def test_a_new_controller_waits_for_members_to_call(seconds: float, lost: bool) 
     status = rendezvous(job(running()), world, at(seconds)).status
     assert (status.workers[0].state is WorkerState.LOST) is lost
     assert lost or status == running(message="training with 2 workers")
+
+
+def test_silence_counts_only_from_when_this_controller_began() -> None:
+    members = (agent(0, running=1, heard=at(-60)), agent(1, running=1, heard=at(-60)))
+    world = Seen((pod(0), pod(1)), members, since=T0)
+    assert rendezvous(job(running()), world, at(5.9)).orders == ()
+    assert told(rendezvous(job(running()), world, at(6))) == ["stop 0", "stop 1"]
 
 
 class TestBlame:
@@ -378,6 +393,16 @@ class TestEnd:
         decision = rendezvous(job(status), seen(left(0, DONE), agent(1)), T0)
         assert decision.orders == ()
 
+    def test_a_wish_that_comes_after_the_chief_is_done_changes_nothing(self) -> None:
+        # Also not when the others hang: they are stopped, now and when looked at again.
+        status = running(phase_since=at(-600))
+        world = seen(left(0, DONE), agent(1, running=1, step_since=at(-600)))
+        suspended = job(status, suspend=True)
+        decision = rendezvous(suspended, world, T0)
+        assert decision.status.phase is Phase.RUNNING
+        assert told(decision) == ["stop 1"]
+        assert rendezvous(replace(suspended, status=decision.status), world, T0) == decision
+
     def test_waits_for_the_others(self) -> None:
         decision = rendezvous(job(running()), seen(left(0, DONE), agent(1, running=1)), T0)
         assert decision.status.phase is Phase.RUNNING
@@ -448,6 +473,12 @@ class TestWishes:
         status = rendezvous(job(running(stopping=True), cancel=True), world, T0).status
         assert status.phase is Phase.CANCELLED
         assert status.restarts == 0
+
+    def test_a_member_that_has_not_begun_is_told_too(self) -> None:
+        # Else a start on its way to it would be obeyed after the others have left.
+        world = seen(agent(0, running=1), agent(1))
+        decision = rendezvous(job(running(), suspend=True), world, T0)
+        assert told(decision) == ["save 0", "save 1"]
 
     def test_delete_does_not_save(self) -> None:
         decision = rendezvous(job(running(), deleting=T0), self.two, T0)
