@@ -162,6 +162,8 @@ async def reconcile(world: World, key: JobKey) -> datetime | None:
     if planned.forget:
         await _forget(world, job)
         return None
+    if job.status.phase.final and not pods:
+        world.workers.forget(job.uid)
     wakes = [at for at in (decision.wake_at, planned.wake_at) if at is not None]
     # A wake-up at this very moment would spin; the world needs a moment to change.
     return max(min(wakes), now + timedelta(milliseconds=50)) if wakes else None

@@ -39,7 +39,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self, requests: AsyncIterator[pb.ConnectRequest], context: Any
     ) -> AsyncIterator[pb.ConnectResponse]:
         """Listen to one agent and pass it its orders."""
-        key, uid, member = await self._hello(await anext(requests))
+        key, uid, member = await self._hello(await anext(requests, pb.ConnectRequest()))
         connection = self._workers.connect(key, uid, member)
         listening = asyncio.create_task(self._listen(requests, connection))
         overrun = asyncio.create_task(connection.overrun.wait())

@@ -285,6 +285,11 @@ async def test_a_worker_is_not_believed_for_another_pod(world: World) -> None:
 async def test_a_stream_that_does_not_begin_with_hello_is_refused(world: World) -> None:
     await world.submit("one")
     agent = await world.agent("one", 0)
+    silent = worker_service_pb2_grpc.WorkerServiceStub(world.channel).Connect()
+    await silent.done_writing()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await silent.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     for first in ("heartbeat", "exited"):
         stranger = Agent(world, await world.job("one"), 0, agent.pod_uid)
         stranger.stream = worker_service_pb2_grpc.WorkerServiceStub(world.channel).Connect()
