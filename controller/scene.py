@@ -48,12 +48,10 @@ class Scene:
     @property
     def hung_at(self) -> datetime:
         """When the newest generation counts as hung if nothing moves until then."""
-        moved = [self.phase_since, self.seen.since]
-        for member in self.members:
-            agent = member.agent
-            if agent and agent.running == self.job.status.generation and agent.step_since:
-                moved.append(agent.step_since)
-        return max(moved) + timedelta(seconds=self.job.spec.progress_deadline_s)
+        # Also of one whose trainer has just ended: that is a move, and how it ended comes next.
+        agents = [m.agent for m in self.members if m.agent]
+        moved = [a.step_since for a in agents if a.step_since]
+        return max(self.phase_since, self.seen.since, *moved) + timedelta(seconds=self.job.spec.progress_deadline_s)
 
     @property
     def hung(self) -> bool:

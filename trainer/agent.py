@@ -127,6 +127,10 @@ class Agent:
             LogFile(paths.log_file(settings.index)), grew=self._link.log_grew
         )
         self._children = Children()
+        # A trainer ends without clean-up; what it leaves must go with the pod.
+        temporary = settings.scratch / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        env = {**env, "TMPDIR": str(temporary)}
         self._launcher = Launcher(self._children, env, entry=entry, preload=preload)
         # Where the next generation's trainer will listen.
         self._reservation = Reservation(settings.pod_ip)

@@ -33,13 +33,14 @@ RESERVED_ENV_PREFIX = "TAAS_"
 RESERVED_ENV = frozenset({"TF_CONFIG"})
 
 
+def is_reserved(name: str) -> bool:
+    """Say whether the service itself sets this variable for every worker."""
+    return name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIX)
+
+
 def permitted_env(env: Mapping[str, str]) -> dict[str, str]:
     """Return what a job may set of its env: all but the reserved names."""
-    return {
-        name: value
-        for name, value in env.items()
-        if name not in RESERVED_ENV and not name.startswith(RESERVED_ENV_PREFIX)
-    }
+    return {name: value for name, value in env.items() if not is_reserved(name)}
 
 
 class ExitCode(IntEnum):
@@ -117,7 +118,8 @@ class Assignment:
     job: str
     job_uid: str
     generation: int
-    # Path of the task module inside the source folder.
+    # Path of the task module inside the source folder. Without a source (digest ""), its
+    # absolute path inside the image.
     module: str
     source_digest: str
     parameters: dict[str, str] = field(default_factory=dict)

@@ -141,11 +141,12 @@ class Link:
         next_beat = loop.time() + _BEAT_S
         while True:
             self._wake.clear()
-            if self._beat_due or loop.time() >= next_beat:
+            if loop.time() >= next_beat or (self._beat_due and not self._queue):
                 self._beat_due = False
                 next_beat = loop.time() + _BEAT_S
                 yield wire.ConnectRequest(heartbeat=self._heartbeat())
             elif self._queue:
+                # Before a change is told: how a trainer ended explains why none runs.
                 yield self._queue.popleft()
             elif self._log_from is not None and (chunk := await self._next_chunk()):
                 yield wire.ConnectRequest(log=chunk)

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from trainer.storage import Manifest
 
 # Smallest time between two progress records.
 RECORD_EVERY_S = 1.0
+# Bytes of records that wait for a disk that takes nothing: about an hour of them.
+_MOST_UNWRITTEN = 4 * 1024 * 1024
 # Marks a value as a point of a curve; 1 is DATA_CLASS_SCALAR.
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1
@@ -72,7 +74,10 @@ def write_all(descriptor: int, line: bytes) -> None:
 
 
 class Records:
-    """The record file of one generation; the chief's alone."""
+    """The record file of one generation; the chief's alone.
+
+    While the storage takes nothing (a full disk), records wait in memory and training goes on.
+    """
 
     def __init__(self, path: Path, *, generation: int, reports: Reports) -> None:
         """Open the file, with its folder."""
@@ -80,12 +85,17 @@ class Records:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._generation, self._reports = generation, reports
         self._index = 0
+        self._unwritten = bytearray()
+        self._unreported: list[Mapping[str, Any]] = []
         # Checkpoints are announced from the thread that writes them.
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file. Raises OSError if records are left that it does not take."""
+        try:
+            write_all(self._file, bytes(self._unwritten))
+        finally:
+            os.close(self._file)
 
     def restored(self, step: int, checkpoint: str, skipped: tuple[str, ...]) -> None:
         """Record from which checkpoint training goes on."""
@@ -127,38 +137,68 @@ class Records:
             record.generation, record.index = self._generation, self._index
             record.time.GetCurrentTime()
             fields = json_format.MessageToDict(record)
-            write_all(self._file, json.dumps(fields).encode() + b"\n")
+            self._unwritten += json.dumps(fields).encode() + b"\n"
+            self._unreported.append(fields)
             self._index += 1
-            self._reports.record(fields)
+            try:
+                # What was written of a line stays; the rest of it goes first the next time.
+                while self._unwritten:
+                    del self._unwritten[: os.write(self._file, self._unwritten)]
+            except OSError:
+                if len(self._unwritten) > _MOST_UNWRITTEN:
+                    raise
+                return
+            for each in self._unreported:
+                self._reports.record(each)
+            self._unreported.clear()
 
 
 class Curves:
-    """TensorBoard event files of the chief, one folder a data set."""
+    """TensorBoard event files of the chief, one folder a data set.
 
-    def __init__(self, folder: Path) -> None:
+    Points that cannot be written are lost, which is told once; training goes on.
+    """
+
+    def __init__(self, folder: Path, on_failed: Callable[[str], None]) -> None:
         """Write below this folder."""
         self._folder = folder
+        self._on_failed = on_failed
+        self._told = False
         self._writers: dict[str, Any] = {}
 
     def point(self, dataset: str, step: int, values: Mapping[str, float]) -> None:
         """Add a point to every curve."""
-        if dataset not in self._writers:
-            path = str(self._folder / dataset)
-            self._writers[dataset] = tf.summary.create_file_writer(path)
-        with self._writers[dataset].as_default():
-            for name, value in values.items():
-                # tf.summary.scalar needs TensorBoard itself; what it writes needs only this.
-                tf.summary.write(name, tf.constant(value, tf.float32), step, metadata=_SCALAR)
+        with self._harmless():
+            if dataset not in self._writers:
+                path = str(self._folder / dataset)
+                self._writers[dataset] = tf.summary.create_file_writer(path)
+            with self._writers[dataset].as_default():
+                for name, value in values.items():
+                    # tf.summary.scalar needs TensorBoard itself; what it writes needs only this.
+                    tf.summary.write(name, tf.constant(value, tf.float32), step, metadata=_SCALAR)
 
     def flush(self) -> None:
         """Bring all points so far into the files."""
-        for writer in self._writers.values():
-            writer.flush()
+        for writer in list(self._writers.values()):
+            with self._harmless():
+                writer.flush()
 
     def close(self) -> None:
         """Flush and close the files."""
-        for writer in self._writers.values():
-            writer.close()
+        for writer in list(self._writers.values()):
+            with self._harmless():
+                writer.close()
+
+    @contextlib.contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            # A writer that has failed stays failed; the next point opens another file.
+            self._writers.clear()
+            if not self._told:
+                self._told = True
+                self._on_failed(f"{self._folder}: points of the curves were lost: {error}")
 
 
 class Pace:

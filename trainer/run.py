@@ -53,9 +53,9 @@ def main(assignment: Assignment) -> int:
 def _fail(
     error: BaseException, code: ExitCode, assignment: Assignment, reports: progress.Reports
 ) -> ExitCode:
-    details = tracebacks.of_program(error, assignment.source_dir)
-    sys.stderr.write(details)
     plain = isinstance(error, _PLAIN)
+    details = tracebacks.of_program(error, assignment.source_dir, plain=plain)
+    sys.stderr.write(details)
     reports.failure(str(error) if plain else tracebacks.headline(error), details)
     return code
 
@@ -106,12 +106,13 @@ class _Run:
 
     def _chief(self) -> Chief:
         generation = self._assignment.generation
-        return Chief(
-            progress.Records(
-                self._paths.record_file(generation), generation=generation, reports=self._reports
-            ),
-            progress.Curves(self._paths.output / "tensorboard"),
+        path = self._paths.record_file(generation)
+        records = progress.Records(path, generation=generation, reports=self._reports)
+        curves = progress.Curves(
+            self._paths.output / "tensorboard",
+            on_failed=lambda message: records.notice("CurvesFailed", message),
         )
+        return Chief(records, curves)
 
     def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
         checkpoints = Checkpoints(

@@ -127,6 +127,8 @@ class TrainerRun:
     async def _prepare(self) -> wire.Exited | None:
         """Unpack the source; return how the generation ends if that cannot be done."""
         raw = self._assignment
+        if not raw.source_digest:
+            return await self._find_in_image(Path(raw.module))
         try:
             folder = await asyncio.to_thread(
                 sources.unpack_source,
@@ -141,6 +143,17 @@ class TrainerRun:
                 wire.OUTCOME_CRASHED, f"the source could not be unpacked: {error}"
             )
         self._assignment = replace(raw, source_dir=str(folder))
+        return None
+
+    async def _find_in_image(self, module: Path) -> wire.Exited | None:
+        if not await asyncio.to_thread(module.is_file):
+            return await self._refuse(
+                wire.OUTCOME_INVALID,
+                f"there is no file {module} in the image; correct task.module or the image",
+            )
+        self._assignment = replace(
+            self._assignment, module=module.name, source_dir=str(module.parent)
+        )
         return None
 
     async def _refuse(self, outcome: wire.Outcome, message: str) -> wire.Exited:

@@ -6,11 +6,12 @@ import traceback
 from pathlib import Path
 
 
-def of_program(error: BaseException, source_dir: str) -> str:
+def of_program(error: BaseException, source_dir: str, *, plain: bool = False) -> str:
     """Return the traceback of `error` from the first frame that lies in the program's folder.
 
-    A traceback that never touches the folder is returned whole. Of the exceptions that led to
-    this one, those that never touch it are the service's own affair and left out.
+    A traceback that never touches the folder is returned whole, or only the error's text if that
+    says all (`plain`). Of the exceptions that led to this one, those that never touch the folder
+    are the service's own affair and left out.
     """
     root = Path(source_dir).resolve()
     summary = traceback.TracebackException.from_exception(error)
@@ -21,6 +22,8 @@ def of_program(error: BaseException, source_dir: str) -> str:
                 link.__cause__ = link.__context__ = None
                 break
             link = before
+    elif plain:
+        return f"{error}\n"
     return "".join(summary.format())
 
 

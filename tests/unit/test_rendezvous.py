@@ -603,6 +603,13 @@ class TestDeadlines:
         decision = rendezvous(job(running(), progress_deadline_s=60), world, at(60))
         assert told(decision) == []
 
+    def test_trainers_that_have_just_ended_do_not_hang(self) -> None:
+        # That none runs is heard a moment before how it ended.
+        ended = [agent(i, heard=at(60), step=10, step_since=at(59)) for i in (0, 1)]
+        decision = rendezvous(job(running(), progress_deadline_s=60), seen(*ended), at(60))
+        assert decision.status.last_failure is None
+        assert decision.status.phase is Phase.RUNNING
+
     def test_active_deadline(self) -> None:
         status = idle(Phase.RESTARTING, started=T0)
         after = rendezvous(job(status, active_deadline_s=10), Seen((), (), LONG_AGO), at(10)).status

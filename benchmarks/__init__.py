@@ -1,0 +1,1 @@
+"""Side-by-side runs that say what the service costs."""
