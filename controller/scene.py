@@ -51,7 +51,9 @@ class Scene:
         # Also of one whose trainer has just ended: that is a move, and how it ended comes next.
         agents = [m.agent for m in self.members if m.agent]
         moved = [a.step_since for a in agents if a.step_since]
-        return max(self.phase_since, self.seen.since, *moved) + timedelta(seconds=self.job.spec.progress_deadline_s)
+        return max(self.phase_since, self.seen.since, *moved) + timedelta(
+            seconds=self.job.spec.progress_deadline_s
+        )
 
     @property
     def hung(self) -> bool:
