@@ -10,6 +10,8 @@ from typing import Any
 
 from controller.errors import InvalidJob
 
+# Nothing has so many entries, records or bytes; a database and a disk still take the number.
+_MOST = 2**53
 _REMEDY = "send a cursor that this job's own stream gave, or none to start from the beginning"
 
 
@@ -31,8 +33,8 @@ class WatchCursor:
     def decode(text: str, uid: str) -> WatchCursor:
         """Parse a cursor of the job with that uid. Raises InvalidJob("cursor")."""
         match _decode(text):
-            case [str(owner), int(entry), int(generation), int(records)] if (
-                min(entry, generation, records) >= 0
+            case [str(owner), entry, generation, records] if all(
+                map(_is_position, (entry, generation, records))
             ):
                 _check_owner(owner, uid)
                 return WatchCursor(uid, entry, generation, records)
@@ -63,9 +65,14 @@ class LogCursor:
 
 def _offset(pair: Any, text: str) -> tuple[int, int]:
     match pair:
-        case [int(worker), int(offset)] if worker >= 0 and offset >= 0:
+        case [worker, offset] if _is_position(worker) and _is_position(offset):
             return worker, offset
     raise InvalidJob("cursor", f"{text[:80]!r} is not a log cursor; {_REMEDY}")
+
+
+def _is_position(value: Any) -> bool:
+    """Say whether this counts something; JSON's true is an int to Python, and no number here."""
+    return type(value) is int and 0 <= value <= _MOST
 
 
 def _check_owner(owner: str, uid: str) -> None:

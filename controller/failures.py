@@ -12,10 +12,19 @@ _FIRST_BACKOFF_S = 1
 _LONGEST_BACKOFF_S = 300
 
 
-def backoff(crashes: int) -> timedelta:
-    """Return the wait after that many crashes: 1 s, doubled for each, 300 s at most."""
+def backoff(status: Status) -> timedelta:
+    """Return the wait after the last failure, which `status` has accounted for.
+
+    1 s after the first crash, doubled for each, 300 s at most. A loss is followed by a start at
+    once; but losses that repeat while no step is won are waited after in the same way, for
+    whatever causes them would otherwise go on for ever at full speed.
+    """
+    failure = status.last_failure
+    times = status.crashes if failure is not None and counted(failure) else status.futile_restarts
+    if times < 1:
+        return timedelta()
     # The exponent is bounded so that a job with a huge budget computes no huge number.
-    return timedelta(seconds=min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(crashes - 1, 16)))
+    return timedelta(seconds=min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(times - 1, 16)))
 
 
 def culprit(recorded: Failure | None, found: Iterable[Failure]) -> Failure | None:
@@ -59,13 +68,18 @@ def accounted(status: Status, spec: Spec, failure: Failure, now: datetime) -> St
         return failed(status, final, now)
     by_reason = dict(status.restarts_by_reason)
     by_reason[failure.reason] = by_reason.get(failure.reason, 0) + 1
-    return replace(
+    step = status.progress.step
+    futile = status.restarts > 0 and step <= status.failed_at_step
+    status = replace(
         status,
         restarts=status.restarts + 1,
         restarts_by_reason=tuple(sorted(by_reason.items())),
+        futile_restarts=status.futile_restarts + 1 if futile else 0,
+        failed_at_step=max(step, status.failed_at_step),
         last_failure=failure,
-        restart_after=now + backoff(crashes) if counted(failure) else None,
     )
+    wait = backoff(status)
+    return replace(status, restart_after=now + wait if wait else None)
 
 
 def failed(status: Status, failure: Failure, now: datetime) -> Status:

@@ -145,7 +145,7 @@ def _held_up(scene: Scene, missing: tuple[Look, ...]) -> str:
     status = scene.job.status
     parts = []
     if status.phase is Phase.RESTARTING:
-        wait = failures.backoff(status.crashes)
+        wait = failures.backoff(status)
         when = f" in {wording.seconds(wait)}" if _backs_off(scene) else ""
         failure = status.last_failure
         ended = failure if failure and failure.generation == status.generation else None

@@ -17,7 +17,13 @@ from controller.model import (
     StartOrder,
     StopOrder,
 )
-from controller.wire import by_number, failure_from_wire, member, progress_from_wire
+from controller.wire import (
+    by_number,
+    checkpoint_from_wire,
+    failure_from_wire,
+    member,
+    progress_from_wire,
+)
 from protos.taas.v1 import worker_service_pb2
 
 _OUTCOMES = by_number(Outcome, worker_service_pb2.Outcome.DESCRIPTOR, "OUTCOME_")
@@ -42,7 +48,9 @@ def member_from_hello(hello: worker_service_pb2.Hello, now: datetime) -> MemberS
         step_since=now,
         exited=exited_from_wire(hello.exited, hello.index, now) if has_exited else None,
     )
-    if hello.running and hello.heartbeat.generation == hello.running:
+    # Also of a trainer that has ended while no controller was there to hear how far it came.
+    ended = has_exited and not hello.running
+    if ended or (hello.running and hello.heartbeat.generation == hello.running):
         return member_with_heartbeat(seen, hello.heartbeat, now)
     return seen
 
@@ -55,9 +63,13 @@ def member_with_heartbeat(
     moved = (heartbeat.generation, stage, heartbeat.step) != (seen.running, seen.stage, seen.step)
     # A generation may begin behind the step that the one before it had reached, so the old
     # progress goes when a new one starts; it stays when the trainer has ended.
-    progress = seen.progress if heartbeat.generation in (seen.running, 0) else None
+    same = heartbeat.generation in (seen.running, 0)
+    progress = seen.progress if same else None
+    checkpoint = seen.checkpoint if same else None
     if heartbeat.HasField("progress"):
         progress = progress_from_wire(heartbeat.progress)
+    if heartbeat.HasField("checkpoint"):
+        checkpoint = checkpoint_from_wire(heartbeat.checkpoint)
     return replace(
         seen,
         address=heartbeat.address or seen.address,
@@ -68,6 +80,7 @@ def member_with_heartbeat(
         step=heartbeat.step,
         step_since=now if moved or seen.step_since is None else seen.step_since,
         progress=progress,
+        checkpoint=checkpoint,
     )
 
 

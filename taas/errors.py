@@ -92,11 +92,17 @@ class PermissionDenied(TaasError):
 
 
 class ServiceUnavailable(TaasError):
-    """The service does not answer; `retry_after_s` is what it asked for, None if nothing."""
+    """The service does not answer, or answers that it cannot do this now (`answered`).
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    `retry_after_s` is what it asked for, None if nothing.
+    """
+
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, answered: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.answered = answered
 
 
 class TimedOut(TaasError):
@@ -137,9 +143,11 @@ def from_rpc(error: grpc.RpcError, *, target: str) -> TaasError:
     if kind is AlreadyExists:
         return AlreadyExists(text, _resource(details))
     if kind is ServiceUnavailable:
-        return ServiceUnavailable(
-            f"the service at {target} does not answer: {text}", _retry_delay_s(details)
-        )
+        # Only a service that is there sends details; gRPC itself has none.
+        answered = bool(details)
+        said = "cannot do this now" if answered else "does not answer"
+        message = f"the service at {target} {said}: {text}"
+        return ServiceUnavailable(message, _retry_delay_s(details), answered=answered)
     if kind is TimedOut:
         return TimedOut(f"the service at {target} did not answer in time")
     if kind is InternalError:

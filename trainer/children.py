@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 # How long processes may take to vanish after SIGKILL. Longer means one is stuck in the kernel,
@@ -60,13 +60,13 @@ class Children:
             elif not future.done():
                 future.set_result(status)
 
-    async def end_descendants(self, keep: Iterable[int] = ()) -> bool:
-        """Kill every descendant of this process but `keep` and theirs.
+    async def end_descendants(self, keep: Callable[[], Iterable[int]] = tuple) -> bool:
+        """Kill every descendant of this process but those that `keep` names, and theirs.
 
         Returns False if one was still there after some seconds.
         """
         deadline = time.monotonic() + _VANISH_S
-        while left := descendants(keep):
+        while left := descendants(keep()):
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

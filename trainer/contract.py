@@ -44,7 +44,11 @@ def permitted_env(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class ExitCode(IntEnum):
-    """How a trainer process ends. Any other code, and any signal, is a crash."""
+    """How a trainer process ends. Any other code, and any signal, is a crash.
+
+    A program may end its process with any of these by itself, so DONE, SAVED, PEER_LOST and
+    INVALID count only together with a report "leaving" of the same code.
+    """
 
     DONE = 0
     # An exception of the program during training.
@@ -87,12 +91,15 @@ class Report:
                                                          JSON, sent after it is in the record file
     {"type": "failure", "message": str, "details": str}  before leaving with CRASHED or INVALID;
                                                          details is the program's own traceback
+    {"type": "leaving", "code": int}                     last: the process ends now with this
+                                                         ExitCode, and not because of the program
     """
 
     STAGE = "stage"
     STEP = "step"
     RECORD = "record"
     FAILURE = "failure"
+    LEAVING = "leaving"
 
 
 @dataclass(frozen=True, slots=True)

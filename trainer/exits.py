@@ -11,7 +11,7 @@ from datetime import datetime
 from protos.taas.v1 import job_pb2
 from protos.taas.v1 import worker_service_pb2 as wire
 from trainer.contract import ExitCode, Reason
-from trainer.reports import FailureReport
+from trainer.reports import FailureReport, encodable
 
 # A status has to fit into one resource of the cluster with much else; of a traceback, the end
 # says most.
@@ -47,6 +47,8 @@ class Ended:
     # The kernel killed a process of the container for want of memory meanwhile.
     out_of_memory: bool
     report: FailureReport | None
+    # The exit code that the trainer announced; None when the process ended without a word.
+    told_code: int | None
     # Last lines on stderr.
     stderr: Sequence[str]
     time: datetime
@@ -58,6 +60,12 @@ def explain(ended: Ended) -> wire.Exited:
         return _explain_signal(ended, os.WTERMSIG(ended.status))
     code = os.WEXITSTATUS(ended.status)
     outcome = _BY_CODE.get(code, wire.OUTCOME_CRASHED)
+    if code in _BY_CODE and ended.told_code != code:
+        # os._exit or a C library's exit, called by the program: the number means nothing here.
+        message = (
+            f"the program ended its process with exit code {code} before the training was complete"
+        )
+        return _exited(ended, wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, message, exit_code=code)
     if outcome in (wire.OUTCOME_DONE, wire.OUTCOME_SAVED):
         return wire.Exited(generation=ended.generation, outcome=outcome, step=ended.step)
     if outcome == wire.OUTCOME_PEER_LOST:
@@ -108,8 +116,8 @@ def _exited(
         worker=ended.worker,
         exit_code=exit_code,
         signal=signal_number,
-        message=message[:_MOST_MESSAGE],
-        details=details[-_MOST_DETAILS:],
+        message=encodable(message)[:_MOST_MESSAGE],
+        details=encodable(details)[-_MOST_DETAILS:],
         generation=ended.generation,
     )
     failure.time.FromDatetime(ended.time)
@@ -131,8 +139,8 @@ def never_ran(
     failure = job_pb2.Failure(
         reason=_REASONS[outcome],
         worker=worker,
-        message=message[:_MOST_MESSAGE],
-        details=details[-_MOST_DETAILS:],
+        message=encodable(message)[:_MOST_MESSAGE],
+        details=encodable(details)[-_MOST_DETAILS:],
         generation=generation,
     )
     failure.time.FromDatetime(time)

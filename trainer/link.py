@@ -60,7 +60,8 @@ class Link:
         self._read_log = read_log
         self._on_order = on_order
         self._queue: deque[wire.ConnectRequest] = deque()
-        self._streaming = False
+        # Stands for the stream that is open.
+        self._stream_open: object | None = None
         self._beat_due = False
         self._log_from: int | None = None
         self._closing = asyncio.Event()
@@ -68,7 +69,7 @@ class Link:
 
     def send(self, message: wire.ConnectRequest) -> None:
         """Send a record or an exit soon, in order. Of too many, the oldest record is dropped."""
-        if not self._streaming:
+        if self._stream_open is None:
             return
         self._queue.append(message)
         if len(self._queue) > _MOST_QUEUED:
@@ -127,7 +128,8 @@ class Link:
                 else:
                     self._on_order(order)
         finally:
-            self._streaming = False
+            self._stream_open = None
+            self._wake.set()
             call.cancel()
 
     async def _messages(self) -> AsyncIterator[wire.ConnectRequest]:
@@ -136,10 +138,11 @@ class Link:
         loop = asyncio.get_running_loop()
         self._queue.clear()
         self._log_from = None
-        self._streaming = True
+        stream = self._stream_open = object()
         yield wire.ConnectRequest(hello=self._hello())
         next_beat = loop.time() + _BEAT_S
-        while True:
+        # grpc leaves this waiting when a stream breaks; what it took then would be lost.
+        while stream is self._stream_open:
             self._wake.clear()
             if loop.time() >= next_beat or (self._beat_due and not self._queue):
                 self._beat_due = False
@@ -148,7 +151,7 @@ class Link:
             elif self._queue:
                 # Before a change is told: how a trainer ended explains why none runs.
                 yield self._queue.popleft()
-            elif self._log_from is not None and (chunk := await self._next_chunk()):
+            elif self._log_from is not None and (chunk := await self._next_chunk(stream)):
                 yield wire.ConnectRequest(log=chunk)
             elif self._closing.is_set():
                 return
@@ -156,13 +159,13 @@ class Link:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), next_beat - loop.time())
 
-    async def _next_chunk(self) -> wire.LogChunk | None:
+    async def _next_chunk(self, stream: object) -> wire.LogChunk | None:
         start = self._log_from
         if start is None:
             return None
         data = await self._read_log(start, _LOG_CHUNK)
-        # Another order may have come while the file was read.
-        if not data or self._log_from != start:
+        # Another order, or another stream, may have come while the file was read.
+        if not data or self._log_from != start or self._stream_open is not stream:
             return None
         self._log_from = start + len(data)
         return wire.LogChunk(offset=start, data=data)

@@ -56,6 +56,10 @@ class Reports:
         """Say why this trainer is about to leave."""
         self._send({"type": Report.FAILURE, "message": message, "details": details})
 
+    def leaving(self, code: int) -> None:
+        """Say that the process ends now with this exit code, without returning from `main`."""
+        self._send({"type": Report.LEAVING, "code": int(code)})
+
     def _send(self, report: Mapping[str, Any]) -> None:
         with self._lock:
             if self._descriptor is None:

@@ -87,7 +87,22 @@ class FailureReport:
     details: str
 
 
-AnyReport = StageReport | StepReport | RecordReport | FailureReport
+@dataclass(frozen=True, slots=True)
+class LeavingReport:
+    """The trainer itself ends its process with this exit code."""
+
+    code: int
+
+
+AnyReport = StageReport | StepReport | RecordReport | FailureReport | LeavingReport
+
+
+def encodable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold, half a surrogate pair, written as an escape.
+
+    File names that are no UTF-8 bring such characters into messages; protobuf refuses them.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def parse_report(line: bytes) -> AnyReport | None:
@@ -105,7 +120,9 @@ def parse_report(line: bytes) -> AnyReport | None:
             )
             return RecordReport(record)
         if kind == Report.FAILURE:
-            return FailureReport(str(raw["message"]), str(raw["details"]))
+            return FailureReport(encodable(str(raw["message"])), encodable(str(raw["details"])))
+        if kind == Report.LEAVING and type(raw["code"]) is int:
+            return LeavingReport(raw["code"])
     except (
         ValueError,
         KeyError,

@@ -34,9 +34,9 @@ def main(assignment: Assignment) -> int:
     Call once in a process, which ends afterwards. Everything that can be known about a failure
     has been reported when this returns.
     """
-    stop = Stop()
     descriptor = os.environ.get(ENV_REPORT_FD)
     reports = progress.Reports(int(descriptor) if descriptor else None)
+    stop = Stop(reports.leaving)
     reports.stage(Stage.STARTING, 0)
     try:
         return _Run(assignment, stop, reports).run()

@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from trainer import contract
 
@@ -20,8 +22,10 @@ from trainer import contract
 class Stop:
     """Whether this process was asked to stop. Create it before TensorFlow starts threads."""
 
-    def __init__(self) -> None:
-        """Begin to listen. There is nothing to save yet, so a signal ends the process at once."""
+    def __init__(self, leaving: Callable[[int], None] = lambda code: None) -> None:
+        """Begin to listen. There is nothing to save yet, so a signal ends the process at once,
+        after `leaving` was told the exit code."""
+        self._leaving = leaving
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._nothing_to_save = True
@@ -41,7 +45,7 @@ class Stop:
         with self._lock:
             self._nothing_to_save = False
             if self.requested:
-                _leave()
+                self._leave()
 
     def _listen(self) -> None:
         while True:
@@ -49,13 +53,13 @@ class Stop:
             with self._lock:
                 self._event.set()
                 if self._nothing_to_save:
-                    _leave()
+                    self._leave()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._event.set()
 
-
-def _leave() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(contract.ExitCode.SAVED)
+    def _leave(self) -> NoReturn:
+        self._leaving(contract.ExitCode.SAVED)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(contract.ExitCode.SAVED)

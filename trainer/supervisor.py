@@ -26,10 +26,12 @@ from trainer.launcher import Launched, Launcher, LaunchFailed, Pipes
 from trainer.oom import oom_kills
 from trainer.reports import (
     FailureReport,
+    LeavingReport,
     Lines,
     RecordReport,
     StageReport,
     StepReport,
+    encodable,
     parse_report,
 )
 from trainer.workerlog import WorkerLog
@@ -83,6 +85,7 @@ class TrainerRun:
         self._term_sent = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._failure: FailureReport | None = None
+        self._told_code: int | None = None
         self._stderr: deque[bytes] = deque(maxlen=_STDERR_LINES)
         self._junk_noted = False
 
@@ -157,7 +160,7 @@ class TrainerRun:
         return None
 
     async def _refuse(self, outcome: wire.Outcome, message: str) -> wire.Exited:
-        await self._log.write([f"--- {message} ---".encode()])
+        await self._log.write([f"--- {encodable(message)} ---".encode()])
         return exits.never_ran(
             self.generation,
             self._worker,
@@ -195,6 +198,7 @@ class TrainerRun:
                 stopped=stopped,
                 out_of_memory=kills is not None and (oom_kills() or 0) > kills,
                 report=self._failure,
+                told_code=self._told_code,
                 stderr=[line.decode(errors="replace") for line in self._stderr],
                 time=datetime.now(UTC),
             )
@@ -233,14 +237,18 @@ class TrainerRun:
             self._pid = None
         stopped = self._stop_asked.is_set()
         kill_group(launched.pid)
-        zygote = self._launcher.zygote_pid
-        if not await self._children.end_descendants([zygote] if zygote else []):
+        if not await self._children.end_descendants(self._kept):
             _log.warning("a process of generation %d cannot be ended", self.generation)
         _, unfinished = await asyncio.wait(pumps, timeout=_DRAIN_S)
         for pump in unfinished:
             pump.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         return status, stopped
+
+    def _kept(self) -> list[int]:
+        # Asked anew each time: a late report of the trainer's may start another zygote.
+        zygote = self._launcher.zygote_pid
+        return [zygote] if zygote else []
 
     async def _pump_output(self, descriptor: int, tail: deque[bytes] | None) -> None:
         lines = Lines(_MOST_LOG_LINE, cut=True)
@@ -280,6 +288,8 @@ class TrainerRun:
             self._listener.recorded(report.record)
         elif isinstance(report, FailureReport):
             self._failure = report
+        elif isinstance(report, LeavingReport):
+            self._told_code = report.code
         else:
             self._note_junk()
 

@@ -268,16 +268,27 @@ def _run(entry: str, assignment: Assignment, report: int) -> int:
         details = traceback.format_exc()
         sys.stderr.write(details)
         message = f"the trainer cannot be imported in this image: {details.splitlines()[-1]}"
-        line = json.dumps({"type": Report.FAILURE, "message": message, "details": details})
-        os.write(report, line.encode() + b"\n")
-        return ExitCode.INVALID
+        _report(report, type=Report.FAILURE, message=message, details=details)
+        return _leaving(report, ExitCode.INVALID)
     try:
-        return trainer(assignment)
+        # Only of a trainer that comes back is it known that the number is its own.
+        return _leaving(report, trainer(assignment))
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or ExitCode.DONE
         sys.stderr.write(f"{leaving.code}\n")
         return ExitCode.CRASHED
+
+
+def _leaving(report: int, code: int) -> int:
+    """Tell the agent that the exit code can be believed, and return it."""
+    _report(report, type=Report.LEAVING, code=int(code))
+    return code
+
+
+def _report(report: int, **fields: object) -> None:
+    with contextlib.suppress(BrokenPipeError):  # The agent is gone; nobody asks any more.
+        os.write(report, json.dumps(fields).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,8 @@ class LineFiles:
     def read(self, key: tuple[str, int], fd: int, start: int, limit: int) -> list[str]:
         """Return up to limit complete lines from line number start on, without line ends."""
         known = self._of(key, os.fstat(fd).st_ino)
-        number = start // _STRIDE
-        while number not in known.offsets:
-            number -= 1
+        # What is remembered has no gaps: a read passes over each line in turn.
+        number = min(start // _STRIDE, len(known.offsets) - 1)
         offset, number = known.offsets[number], number * _STRIDE
         lines: list[str] = []
         rest = b""

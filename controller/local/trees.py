@@ -8,16 +8,25 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-# Rounds against writers that are just ending; each round removes all it finds.
+# Rounds against writers that hold the folder open; each round removes all it finds.
 _ROUNDS = 10
 
 
 def remove_tree(path: Path) -> None:
     """Remove a tree; nothing happens if it is gone.
 
-    Modes that forbid it are changed, and files that appear meanwhile go in another round.
+    It is renamed first, so that whoever still writes there by its name finds nothing any more; a
+    removal that was interrupted is finished by the next one. Modes that forbid it are changed.
     Raises OSError when something cannot be removed.
     """
+    removed = path.with_name(f".removed-{path.name}")
+    _remove(removed)
+    with suppress(FileNotFoundError):
+        path.rename(removed)
+    _remove(removed)
+
+
+def _remove(path: Path) -> None:
     failure: OSError | None = None
     for _ in range(_ROUNDS):
         if not os.path.lexists(path):

@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace, out: Out, service: LocalService | None) -> in
 
 def _explained(error: ServiceUnavailable, context: Context) -> ServiceUnavailable:
     """Say what to do when there is no service on this machine."""
-    if context.target or context.local.target not in str(error):
+    if error.answered or context.target or context.local.target not in str(error):
         return error
     return ServiceUnavailable(
         f"no service runs at {context.local.target}; start one with `taas up`, or name another "

@@ -88,6 +88,22 @@ def _leave_by_sys_exit(assignment: Assignment) -> int:
     sys.exit("cannot go on")
 
 
+def _end_process(assignment: Assignment) -> int:
+    """End as a C library may, in the middle and without a word."""
+    os._exit(int(assignment.parameters["code"]))
+
+
+def _leave_by_sys_exit_0(assignment: Assignment) -> int:
+    sys.exit(0)
+
+
+def _crash_over_a_file_name(assignment: Assignment) -> int:
+    """Fail over a file whose name is no UTF-8."""
+    text = f"no such file: {os.fsdecode(b'caf' + bytes([0xE9]))}"
+    report(type=Report.FAILURE, message=text, details=text)
+    return ExitCode.CRASHED
+
+
 def _segfault(assignment: Assignment) -> int:
     os.kill(os.getpid(), signal.SIGSEGV)
     return 0
@@ -106,6 +122,7 @@ def _save_on_term(assignment: Assignment) -> int:
 
     def save(number: int, frame: object) -> None:
         report(type=Report.STEP, step=11)
+        report(type=Report.LEAVING, code=ExitCode.SAVED)
         os._exit(ExitCode.SAVED)
 
     signal.signal(signal.SIGTERM, save)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +17,11 @@ from hypothesis import strategies as st
 from protos.taas.v1 import worker_service_pb2 as wire
 from trainer.address import Reservation
 from trainer.contract import Reason
-from trainer.exits import Ended, explain
+from trainer.exits import Ended, explain, never_ran
 from trainer.launcher import import_time
 from trainer.logfile import LogFile
 from trainer.oom import oom_kills
-from trainer.reports import FailureReport, Lines, StepReport, parse_report
+from trainer.reports import FailureReport, LeavingReport, Lines, StepReport, parse_report
 
 
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 7), min_size=1))
@@ -65,6 +69,8 @@ def test_any_bytes_are_a_report_or_none(line: bytes) -> None:
         b'{"type": "record", "record": {"index": "x"}}',
         b'{"type": "record", "record": {"progress": {"step": 1}, "checkpoint": {"step": 1}}}',
         b'{"type": "other"}',
+        b'{"type": "leaving", "code": "0"}',
+        b'{"type": "leaving", "code": false}',
         b"[" * 100_000,
     ],
 )
@@ -74,6 +80,7 @@ def test_what_is_no_report(line: bytes) -> None:
 
 def test_a_report() -> None:
     assert parse_report(b'{"type": "step", "step": 5, "more": 1}') == StepReport(5)
+    assert parse_report(b'{"type": "leaving", "code": 42}') == LeavingReport(42)
 
 
 def ended(
@@ -87,6 +94,7 @@ def ended(
         stopped=stopped,
         out_of_memory=oom,
         report=report,
+        told_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
         stderr=["first", "last"],
         time=datetime(2026, 1, 1, tzinfo=UTC),
     )
@@ -132,6 +140,37 @@ def test_ends(seen: Ended, outcome: wire.Outcome, reason: str) -> None:
         assert "worker 1" in exited.failure.message
 
 
+@pytest.mark.parametrize("code", [0, 42, 75, 78])
+@pytest.mark.parametrize("told", [None, 1])
+def test_an_exit_code_that_the_trainer_did_not_announce_is_a_crash(
+    code: int, told: int | None
+) -> None:
+    exited = explain(replace(ended(code << 8), told_code=told))
+    assert exited.outcome == wire.OUTCOME_CRASHED
+    assert exited.failure.reason == Reason.TRAINER_CRASHED
+    assert exited.failure.exit_code == code
+    wanted = f"the program ended its process with exit code {code} before the training was complete"
+    assert exited.failure.message == wanted
+    assert exited.failure.details == "first\nlast"
+
+
+@pytest.mark.parametrize("text", ["caf\\udce9.jpg", "\\ud800"])
+def test_a_failure_over_a_name_in_no_encoding_can_be_sent(text: str) -> None:
+    line = f'{{"type": "failure", "message": "{text}", "details": "{text}"}}'.encode()
+    report = parse_report(line)
+    assert isinstance(report, FailureReport)
+    failure = explain(ended(1 << 8, report=report)).failure
+    assert failure.message == failure.details == text
+
+
+def test_every_text_of_an_end_can_be_sent() -> None:
+    text, time = "caf\udce9", datetime(2026, 1, 1, tzinfo=UTC)
+    exited = never_ran(1, 0, wire.OUTCOME_INVALID, message=text, details=text, time=time)
+    assert exited.failure.message == exited.failure.details == "caf\\udce9"
+    report = FailureReport(text, text)
+    assert explain(ended(1 << 8, report=report)).failure.message == "caf\\udce9"
+
+
 def test_a_failure_report_speaks_for_an_exit_but_not_for_a_signal() -> None:
     report = FailureReport("it broke", "x" * 100_000 + "end")
     failure = explain(ended(1 << 8, report=report)).failure
@@ -139,6 +178,18 @@ def test_a_failure_report_speaks_for_an_exit_but_not_for_a_signal() -> None:
     assert failure.details.endswith("end")
     assert len(failure.details) == 16 * 1024
     assert "SIGKILL" in explain(ended(9, report=report)).failure.message
+
+
+def test_a_trainer_with_nothing_to_save_announces_its_code_and_leaves() -> None:
+    program = (
+        "import os, signal, time; from trainer.stopping import Stop;"
+        "Stop(lambda code: print('leaving', int(code)));"
+        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(3600)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (42, "leaving 42\n")
 
 
 def test_a_full_log_says_so_once_and_stays_as_it_is(tmp_path: Path) -> None:

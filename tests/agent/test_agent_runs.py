@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from agent_world import Controller, StartWorker, facts
@@ -144,6 +145,26 @@ async def test_each_generation_gets_a_new_port(
             id="sys-exit-with-text",
         ),
         pytest.param(
+            "crash_over_a_file_name",
+            wire.OUTCOME_CRASHED,
+            Reason.TRAINER_CRASHED,
+            1,
+            0,
+            "no such file: caf\\udce9",
+            "no such file: caf\\udce9",
+            id="name-in-no-encoding",
+        ),
+        pytest.param(
+            "leave_by_sys_exit_0",
+            wire.OUTCOME_CRASHED,
+            Reason.TRAINER_CRASHED,
+            0,
+            0,
+            "ended its process with exit code 0 before the training was complete",
+            "",
+            id="sys-exit-0",
+        ),
+        pytest.param(
             "segfault",
             wire.OUTCOME_CRASHED,
             Reason.TRAINER_CRASHED,
@@ -178,6 +199,21 @@ async def test_bad_ends_are_explained(
     assert message in failure.message
     assert details in failure.details
     assert failure.time.seconds > 0
+
+
+@pytest.mark.parametrize("code", [0, 42, 75, 78])
+async def test_a_program_that_ends_its_process_has_crashed_whatever_the_code(
+    controller: Controller, start_worker: StartWorker, code: int
+) -> None:
+    worker = await start_worker()
+    await controller.hello()
+    controller.order(start=worker.start(1, "end_process", code=str(code)))
+    exited = await controller.exited(1)
+    assert exited.outcome == wire.OUTCOME_CRASHED
+    assert exited.failure.reason == Reason.TRAINER_CRASHED
+    assert f"exit code {code} before the training was complete" in exited.failure.message
+    controller.order(start=worker.start(2, "tell"))
+    assert (await controller.exited(2)).outcome == wire.OUTCOME_DONE
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -335,6 +371,22 @@ async def test_a_bad_assignment_is_refused_and_the_agent_stays(
     assert exited.outcome == wire.OUTCOME_INVALID
     assert "assignment cannot be read" in exited.failure.message
     controller.order(start=worker.start(2, "tell"))
+    assert (await controller.exited(2)).outcome == wire.OUTCOME_DONE
+
+
+async def test_a_program_in_the_image_is_run_from_where_it_lies(
+    controller: Controller, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = await start_worker()
+    await controller.hello()
+    program = tmp_path / "program" / "task.py"
+    controller.order(start=worker.start(1, "tell", digest="", module=str(program)))
+    exited = await controller.exited(1)
+    assert exited.outcome == wire.OUTCOME_INVALID
+    assert f"there is no file {program} in the image" in exited.failure.message
+    program.parent.mkdir()
+    program.touch()
+    controller.order(start=worker.start(2, "tell", digest="", module=str(program)))
     assert (await controller.exited(2)).outcome == wire.OUTCOME_DONE
 
 

@@ -1,5 +1,8 @@
 """Cursors come back as they went out, and nothing else is taken for one."""
 
+import base64
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +51,17 @@ def test_a_log_cursor_with_bad_offsets_is_refused() -> None:
     bad = LogCursor("u", ((0, -5),)).encode()
     with pytest.raises(InvalidJob, match="log cursor"):
         LogCursor.decode(bad, "u")
+
+
+@pytest.mark.parametrize("position", [[10**30, 0, 0], [0, 10**30, 0], [0, 1, 10**30], [0, True, 0]])
+def test_a_forged_position_is_refused(position: list[object]) -> None:
+    text = base64.urlsafe_b64encode(json.dumps(["u", *position]).encode()).decode()
+    with pytest.raises(InvalidJob, match="cursor"):
+        WatchCursor.decode(text, "u")
+
+
+@pytest.mark.parametrize("pair", [[0, 2**63], [True, 1], [0, "1"], [0]])
+def test_a_forged_offset_is_refused(pair: list[object]) -> None:
+    text = base64.urlsafe_b64encode(json.dumps(["u", "log", [pair]]).encode()).decode()
+    with pytest.raises(InvalidJob, match="cursor"):
+        LogCursor.decode(text, "u")

@@ -9,6 +9,7 @@ import pytest
 
 from controller.model import (
     Checkpoint,
+    Failure,
     Job,
     Outcome,
     Phase,
@@ -107,11 +108,14 @@ def test_the_back_off_ends_on_its_second() -> None:
 
 
 def test_what_people_read_stays_the_same_while_nothing_changes() -> None:
-    status = idle(Phase.RESTARTING, generation=1, crashes=3, restart_after=at(4))
+    crash = Failure(Reason.TRAINER_CRASHED, "it broke", generation=1)
+    status = idle(
+        Phase.RESTARTING, generation=1, crashes=3, last_failure=crash, restart_after=at(4)
+    )
     world = seen(agent(0), agent(1))
     first, later = (rendezvous(job(status), world, at(s)).status for s in (0, 2))
     assert first == later
-    assert first.message == "restarting in 4 s"
+    assert first.message == "restarting in 4 s after: it broke"
 
 
 def test_a_deleted_job_starts_nothing() -> None:
@@ -275,7 +279,7 @@ class TestBlame:
 
 
 class TestBudget:
-    """Crashes count, losses do not; the waits grow with the crashes only."""
+    """Crashes count, losses do not; the waits grow with crashes, and with losses in vain."""
 
     def ended(self, reason: str, crashes: int = 0, **spec: Any) -> Status:
         world = seen(left(0, PEER_LOST), left(1, CRASHED, reason))
@@ -322,6 +326,39 @@ class TestBudget:
             assert status.last_failure.reason == Reason.TOO_MANY_RESTARTS
             assert "TrainerCrashed" in status.message
             assert status.finished == T0
+
+    @pytest.mark.parametrize(
+        ("step", "futile", "wait"),
+        [
+            pytest.param(5, 0, 1, id="the second in vain"),
+            pytest.param(4, 2, 4, id="behind where it failed before"),
+            pytest.param(5, 1000, 300, id="for ever"),
+            pytest.param(6, 7, 0, id="a step was won"),
+        ],
+    )
+    def test_losses_in_vain_are_waited_after(self, step: int, futile: int, wait: int) -> None:
+        before = running(
+            crashes=3,
+            restarts=5,
+            progress=Progress(step=step),
+            failed_at_step=5,
+            futile_restarts=futile,
+        )
+        world = seen(left(0, PEER_LOST), left(1, CRASHED, Reason.TRAINER_KILLED))
+        status = rendezvous(job(before), world, T0).status
+        assert status.crashes == 3
+        assert status.failed_at_step == max(step, 5)
+        assert status.futile_restarts == (futile + 1 if wait else 0)
+        if wait:
+            assert status.phase is Phase.RESTARTING
+            assert status.restart_after == at(wait)
+            assert status.message.startswith(f"restarting in {wait} s after")
+        else:
+            assert status.phase is Phase.STARTING
+
+    def test_the_first_loss_is_not_waited_after(self) -> None:
+        status = self.ended(Reason.TRAINER_KILLED)
+        assert (status.phase, status.futile_restarts) == (Phase.STARTING, 0)
 
     def test_losses_never_use_up_the_budget(self) -> None:
         assert self.ended(Reason.TRAINER_KILLED, 1, max_restarts=1).phase is not Phase.FAILED

@@ -21,7 +21,7 @@ from controller.model import (
     StartOrder,
     StopOrder,
 )
-from protos.taas.v1 import worker_service_pb2
+from protos.taas.v1 import job_pb2, worker_service_pb2
 
 NOW = datetime(2030, 4, 5, 6, 7, 8, 901234, tzinfo=UTC)
 
@@ -199,3 +199,37 @@ def test_orders() -> None:
     stop = wire_workers.order_to_wire(StopOrder(1, 5, save=True, grace_s=9), "").stop
     assert (stop.generation, stop.save, stop.grace_seconds) == (5, True, 9)
     assert wire_workers.order_to_wire(ReleaseOrder(1), "").WhichOneof("kind") == "release"
+
+
+def test_what_happened_while_the_controller_was_away_is_in_the_first_message_and_is_heard() -> None:
+    hello = worker_service_pb2.Hello(
+        index=0,
+        pod_uid="pod",
+        exited=worker_service_pb2.Exited(generation=3, outcome=worker_service_pb2.OUTCOME_DONE),
+        heartbeat=worker_service_pb2.Heartbeat(
+            step=5000,
+            progress=job_pb2.Progress(step=5000, total_steps=5000, loss=0.1),
+            checkpoint=job_pb2.Checkpoint(id="step-0000005000.g000003", step=5000, generation=3),
+        ),
+    )
+    seen = wire_workers.member_from_hello(hello, NOW)
+    assert seen.progress is not None
+    assert seen.progress.step == 5000
+    assert seen.checkpoint is not None
+    assert seen.checkpoint.step == 5000
+
+
+def test_a_checkpoint_in_a_heartbeat_is_kept_until_another_generation_begins() -> None:
+    hello = worker_service_pb2.Hello(index=0, pod_uid="pod", running=1)
+    seen = wire_workers.member_from_hello(hello, NOW)
+    checkpoint = job_pb2.Checkpoint(id="x", step=7)
+    beat = worker_service_pb2.Heartbeat(generation=1, checkpoint=checkpoint)
+    seen = wire_workers.member_with_heartbeat(seen, beat, NOW)
+    assert seen.checkpoint is not None
+    assert seen.checkpoint.step == 7
+    ended = wire_workers.member_with_heartbeat(seen, worker_service_pb2.Heartbeat(), NOW)
+    assert ended.checkpoint == seen.checkpoint
+    anew = wire_workers.member_with_heartbeat(
+        ended, worker_service_pb2.Heartbeat(generation=2), NOW
+    )
+    assert anew.checkpoint is None
