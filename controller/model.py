@@ -9,6 +9,11 @@ from enum import Enum
 Pairs = tuple[tuple[str, str], ...]  # a mapping, sorted by key
 Metrics = tuple[tuple[str, float], ...]  # a mapping, sorted by key
 
+# The claim of jobs that name none.
+DEFAULT_CLAIM = "taas-storage"
+# The extended resource of jobs that ask for GPUs and name none.
+DEFAULT_GPU = "nvidia.com/gpu"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class JobKey:
@@ -84,6 +89,7 @@ class Reason:
     WORKER_LOST = "WorkerLost"  # its agent fell silent
     POD_LOST = "PodLost"  # its pod failed, was deleted or evicted
     # Final.
+    INVALID_SPEC = "InvalidSpec"  # stored by kubectl, but no job that could run
     INVALID_PROGRAM = "InvalidProgram"  # trying again is useless
     TOO_MANY_RESTARTS = "TooManyRestarts"
     START_DEADLINE = "StartDeadline"
@@ -112,11 +118,30 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class PodOptions:
+    """As job.proto, defaults filled in. template is a JSON object, keys sorted, or ""."""
+
+    image: str = ""
+    image_pull_policy: str = ""
+    requests: Pairs = ()
+    limits: Pairs = ()
+    gpus: int = 0
+    gpu_resource: str = DEFAULT_GPU
+    node_selector: Pairs = ()
+    priority_class_name: str = ""
+    service_account_name: str = ""
+    template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
-    """What the user wants: job.proto's TrainingJobSpec with the defaults filled in."""
+    """What the user wants: job.proto's TrainingJobSpec with the defaults filled in.
+
+    Without a source, module is an absolute path inside the image.
+    """
 
     module: str
-    source: Source
+    source: Source | None = None
     workers: int = 1
     min_workers: int = 1
     parameters: Pairs = ()
@@ -130,6 +155,8 @@ class Spec:
     grace_s: int = 30
     suspend: bool = False
     cancel: bool = False
+    pod: PodOptions = PodOptions()
+    storage_claim: str = DEFAULT_CLAIM
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +233,8 @@ class Status:
     restarts: int = 0
     restarts_by_reason: tuple[tuple[str, int], ...] = ()
     crashes: int = 0  # restarts that count against max_restarts
+    futile_restarts: int = 0  # in a row, without a step beyond failed_at_step
+    failed_at_step: int = 0  # the furthest step at which a generation has failed
     restart_after: datetime | None = None
     last_failure: Failure | None = None
     started: datetime | None = None

@@ -19,7 +19,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from controller.errors import InvalidJob
 from controller.model import Job, JobKey
 from controller.parse_names import job_id, parent
-from controller.parse_spec import check_labels, check_range, spec_from_wire
+from controller.parse_spec import spec_from_wire
+from controller.parse_values import check_labels, check_range
 from protos.taas.v1 import job_pb2, training_service_pb2
 
 _MOST_REQUEST_ID_CHARS = 128

@@ -7,7 +7,7 @@ import re
 from controller.errors import InvalidJob
 from controller.model import Phase
 from controller.parse_names import parent, shown
-from controller.parse_spec import check_label
+from controller.parse_values import check_label
 from controller.ports import ListFilter
 
 _FIELD = "filter"

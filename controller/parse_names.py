@@ -1,4 +1,4 @@
-"""The names that users write: of jobs and of namespaces. Pure; every refusal is an InvalidJob."""
+"""The names that users write: jobs, namespaces and claims. Pure; every refusal is an InvalidJob."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 import unicodedata
 
 from controller.errors import InvalidJob
-from controller.model import JobKey
+from controller.model import DEFAULT_CLAIM, JobKey
 
 # Kubernetes' own limit.
 _MOST_NAMESPACE_CHARS = 63
 # A pod's name is a DNS label of 63 characters: this many, a hyphen and a worker index.
-_MOST_JOB_CHARS = 52
+MOST_JOB_CHARS = 52
+# Kubernetes' own limit.
+_MOST_CLAIM_CHARS = 253
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
@@ -20,7 +22,7 @@ def job_name(name: str, field: str) -> JobKey:
     """Parse the resource name of a job. Raises InvalidJob."""
     parts = name.split("/")
     if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "trainingJobs":
-        example = _suggestion(parts[-1], _MOST_JOB_CHARS) or "mnist"
+        example = _suggestion(parts[-1], MOST_JOB_CHARS) or "mnist"
         raise InvalidJob(
             field,
             f"{shown(name)} does not name a job; write namespaces/NAMESPACE/trainingJobs/ID, "
@@ -51,7 +53,20 @@ def _namespace(text: str, field: str) -> str:
 
 def job_id(text: str, field: str) -> str:
     """Return the id of a job unless it is not valid. Raises InvalidJob."""
-    return _dns_label(text, field, what="job id", most=_MOST_JOB_CHARS)
+    return _dns_label(text, field, what="job id", most=MOST_JOB_CHARS)
+
+
+def claim(text: str, field: str) -> str:
+    """Return the name of a claim unless it is not valid; "" is the default. Raises InvalidJob."""
+    if not text:
+        return DEFAULT_CLAIM
+    if len(text) <= _MOST_CLAIM_CHARS and all(map(DNS_LABEL.fullmatch, text.split("."))):
+        return text
+    raise InvalidJob(
+        field,
+        f"{shown(text)} is not the name of a PersistentVolumeClaim; use a-z, 0-9, '-' and '.', "
+        f"or leave it out for {DEFAULT_CLAIM}",
+    )
 
 
 def _dns_label(text: str, field: str, *, what: str, most: int) -> str:

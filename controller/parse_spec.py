@@ -12,29 +12,25 @@ from collections.abc import Iterator, Mapping
 
 from controller.errors import InvalidJob
 from controller.model import Source, Spec
-from controller.parse_names import DNS_LABEL, shown
+from controller.parse_names import claim, shown
+from controller.parse_pod import check_pod
+from controller.parse_values import check_range
 from controller.wire import spec_with_defaults
 from protos.taas.v1 import job_pb2
-from trainer.contract import RESERVED_ENV, RESERVED_ENV_PREFIX
+from trainer.contract import is_reserved
 
-_MOST_LABELS = 64
-# Kubernetes' own limits.
-_MOST_LABEL_CHARS = 63
-_MOST_LABEL_PREFIX_CHARS = 253
 # Of parameters and of env.
-_MOST_ENTRIES = 256
-_MOST_KEY_CHARS = 128
-_MOST_VALUE_CHARS = 4096
+MOST_ENTRIES = 256
+MOST_KEY_CHARS = 128
+MOST_VALUE_CHARS = 4096
 # A trainer that starts cold gets its assignment as one environment variable, of which Linux
 # allows 128 KiB; half of it is left to the addresses of the workers and to paths.
 _MOST_ASSIGNMENT_BYTES = 64 * 1024
 # The longest name of a file on Linux; a path of that length is long enough.
-_MOST_PATH_CHARS = 255
-_MOST_GRACE_S = 3600
+MOST_PATH_CHARS = 255
+MOST_GRACE_S = 3600
 
-_DNS_SUBDOMAIN = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*")
-_LABEL_TEXT = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,8 +38,7 @@ def spec_from_wire(spec: job_pb2.TrainingJobSpec, field: str) -> Spec:
     """Check a spec and return it with the defaults filled in. Raises InvalidJob."""
     if spec.WhichOneof("program") is None:
         raise InvalidJob(f"{field}.task", 'is missing; set task.module, for example to "task.py"')
-    _check_module(spec.task.module, f"{field}.task.module")
-    source_from_wire(spec.source, f"{field}.source")
+    _check_program(spec, field)
     check_range(spec.workers, f"{field}.workers", 1)
     check_range(spec.min_workers, f"{field}.minWorkers", 0, spec.workers)
     _check_parameters(spec.parameters, f"{field}.parameters")
@@ -55,7 +50,9 @@ def spec_from_wire(spec: job_pb2.TrainingJobSpec, field: str) -> Spec:
     check_range(spec.start_deadline_seconds, f"{field}.startDeadlineSeconds", 0)
     check_range(spec.progress_deadline_seconds, f"{field}.progressDeadlineSeconds", 0)
     check_range(spec.ttl_seconds_after_finished, f"{field}.ttlSecondsAfterFinished", 0)
-    check_range(spec.grace_seconds, f"{field}.graceSeconds", 0, _MOST_GRACE_S)
+    check_range(spec.grace_seconds, f"{field}.graceSeconds", 0, MOST_GRACE_S)
+    check_pod(spec.pod, f"{field}.pod")
+    claim(spec.storage.claim_name, f"{field}.storage.claimName")
     return spec_with_defaults(spec)
 
 
@@ -75,19 +72,27 @@ def source_from_wire(source: job_pb2.Source, field: str) -> Source:
     return Source(source.digest, source.size_bytes)
 
 
-def check_range(value: int, field: str, least: int, most: int | None = None) -> None:
-    """Refuse a number outside least..most. Raises InvalidJob."""
-    if most is None and value < least:
-        raise InvalidJob(field, f"{value} is too small; set {least} or more")
-    if most is not None and not least <= value <= most:
-        raise InvalidJob(field, f"{value} is out of range; set {least} to {most}")
+def _check_program(spec: job_pb2.TrainingJobSpec, field: str) -> None:
+    module = spec.task.module
+    if spec.HasField("source"):
+        _check_module(module, f"{field}.task.module")
+        source_from_wire(spec.source, f"{field}.source")
+    elif module.startswith("/"):
+        _check_module(module[1:], f"{field}.task.module")
+    else:
+        _check_module(module, f"{field}.task.module")
+        raise InvalidJob(
+            f"{field}.source",
+            "is missing; set what UploadSource returned, or, if the image holds the program, "
+            f"set task.module to its absolute path there instead of {shown(module)}",
+        )
 
 
 def _check_module(module: str, field: str) -> None:
-    if not module or len(module) > _MOST_PATH_CHARS or not module.isprintable():
+    if not module or len(module) > MOST_PATH_CHARS or not module.isprintable():
         raise InvalidJob(
             field,
-            f"{shown(module)} is no path; set 1 to {_MOST_PATH_CHARS} printable characters, "
+            f"{shown(module)} is no path; set 1 to {MOST_PATH_CHARS} printable characters, "
             'for example "task.py"',
         )
     better = posixpath.normpath(module.replace("\\", "/")).lstrip("/.")
@@ -114,13 +119,13 @@ def _check_parameters(parameters: Mapping[str, str], field: str) -> None:
 
 def _check_env(env: Mapping[str, str], field: str) -> None:
     for name in _entries(env, field):
-        if not _ENV_NAME.fullmatch(name):
+        if not re.fullmatch(ENV_NAME, name):
             raise InvalidJob(
                 field,
                 f"{shown(name)} cannot name a variable; use letters, digits and '_', "
                 "beginning with no digit",
             )
-        if name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIX):
+        if is_reserved(name):
             raise InvalidJob(
                 field, f"{name} is set by the service for every worker; choose another name"
             )
@@ -128,18 +133,18 @@ def _check_env(env: Mapping[str, str], field: str) -> None:
 
 def _entries(mapping: Mapping[str, str], field: str) -> Iterator[str]:
     """Yield the keys of a mapping in order, once its size and its values are sound."""
-    if len(mapping) > _MOST_ENTRIES:
-        raise InvalidJob(field, f"has {len(mapping)} entries; set at most {_MOST_ENTRIES}")
+    if len(mapping) > MOST_ENTRIES:
+        raise InvalidJob(field, f"has {len(mapping)} entries; set at most {MOST_ENTRIES}")
     for key, value in sorted(mapping.items()):
-        if len(key) > _MOST_KEY_CHARS:
+        if len(key) > MOST_KEY_CHARS:
             raise InvalidJob(
                 field,
-                f"the name {shown(key)} has {len(key)} characters; use at most {_MOST_KEY_CHARS}",
+                f"the name {shown(key)} has {len(key)} characters; use at most {MOST_KEY_CHARS}",
             )
-        if len(value) > _MOST_VALUE_CHARS:
+        if len(value) > MOST_VALUE_CHARS:
             raise InvalidJob(
                 f"{field}[{shown(key)}]",
-                f"has {len(value)} characters; use at most {_MOST_VALUE_CHARS}, "
+                f"has {len(value)} characters; use at most {MOST_VALUE_CHARS}, "
                 "and put more than that into a file of the source folder",
             )
         if "\0" in value:
@@ -164,43 +169,12 @@ def _check_checkpoints(policy: job_pb2.CheckpointPolicy, field: str) -> None:
     check_range(policy.every_seconds, f"{field}.everySeconds", 0)
     check_range(policy.keep_last, f"{field}.keepLast", 0)
     metric = policy.best_metric
-    if len(metric) > _MOST_KEY_CHARS or not metric.isprintable() or " " in metric:
+    if len(metric) > MOST_KEY_CHARS or not metric.isprintable() or " " in metric:
         raise InvalidJob(
             f"{field}.bestMetric",
-            f"{shown(metric)} cannot name a metric; use at most {_MOST_KEY_CHARS} printable "
+            f"{shown(metric)} cannot name a metric; use at most {MOST_KEY_CHARS} printable "
             'characters without spaces, for example "accuracy"',
         )
     if policy.best_mode not in job_pb2.BestMode.values():
         known = ", ".join(job_pb2.BestMode.keys())
         raise InvalidJob(f"{field}.bestMode", f"{policy.best_mode} is unknown; set one of {known}")
-
-
-def check_labels(labels: Mapping[str, str], field: str) -> None:
-    """Refuse labels that Kubernetes would refuse. Raises InvalidJob."""
-    if len(labels) > _MOST_LABELS:
-        raise InvalidJob(field, f"has {len(labels)} entries; set at most {_MOST_LABELS}")
-    for key, value in sorted(labels.items()):
-        check_label(key, value, field)
-
-
-def check_label(key: str, value: str, field: str) -> None:
-    """Refuse a label that Kubernetes would refuse. Raises InvalidJob."""
-    prefix, slash, name = key.rpartition("/")
-    prefix_ok = len(prefix) <= _MOST_LABEL_PREFIX_CHARS and _DNS_SUBDOMAIN.fullmatch(prefix)
-    if not _is_label_text(name) or (slash and not prefix_ok):
-        raise InvalidJob(
-            field,
-            f"{shown(key)} cannot be a label's key; use 1 to {_MOST_LABEL_CHARS} letters, digits, "
-            "'-', '_' and '.', beginning and ending with a letter or digit, "
-            "after a DNS name and '/' if you like",
-        )
-    if value and not _is_label_text(value):
-        raise InvalidJob(
-            field,
-            f"{shown(value)} cannot be the value of label {key}; use at most {_MOST_LABEL_CHARS} "
-            "letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
-        )
-
-
-def _is_label_text(text: str) -> bool:
-    return len(text) <= _MOST_LABEL_CHARS and bool(_LABEL_TEXT.fullmatch(text))

@@ -1,24 +1,58 @@
 """A worker's pod as a Kubernetes manifest, and its job's part of the assignment. Pure.
 
-The local backend starts a process from the same manifest: the command and the environment of
-its one container, with what `valueFrom` refers to filled in.
+A pod is put together of layers: what makes it this worker (core), what every pod of a Kubernetes
+installation has (platform), what the job's template says (overlay), and the core again, because
+the template must not change it. The local backend starts a process from the core alone: the
+command and the environment of its one container, with what `valueFrom` refers to filled in.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from controller.model import Job
+from controller import overlay
+from controller.model import Job, PodOptions
 from trainer import contract
+
+API_VERSION = "taas.dev/v1"
+KIND = "TrainingJob"
 
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_JOB = "taas.dev/job"
 LABEL_JOB_UID = "taas.dev/job-uid"
 LABEL_WORKER = "taas.dev/worker"
+# Set on a job, these put its pods into a queue of Kueue.
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+LABEL_QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+LABEL_POD_GROUP = "kueue.x-k8s.io/pod-group-name"
+ANNOTATION_POD_GROUP_SIZE = "kueue.x-k8s.io/pod-group-total-count"
+ANNOTATION_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 CONTAINER = "worker"
+WORKER_APP = "taas-worker"
+
+# Where a pod has what it needs.
+STORAGE_PATH = "/taas/storage"
+SCRATCH_PATH = "/taas/scratch"
+TOKEN_FOLDER = "/taas/token"
+TOKEN_AUDIENCE = "taas.dev"
+_TOKEN_S = 3600
+# Nobody's number in the images; files on the claim belong to it.
+USER = 65532
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What pods on Kubernetes have that processes of one machine do not.
+
+    image: that of workers whose job names none. image_pull_policy: "" leaves it to Kubernetes.
+    """
+
+    image: str
+    image_pull_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +61,19 @@ class PodSettings:
 
     controller: gRPC target that agents dial. storage_root: root of the shared storage.
     scratch_root: folder below which each pod has its own. python: the interpreter.
+    platform: None on the local backend.
     """
 
     controller: str
     storage_root: str
     scratch_root: str = "/scratch"
     python: str = "python"
+    platform: Platform | None = None
+
+
+def kubernetes_settings(controller: str, platform: Platform) -> PodSettings:
+    """Return the settings of an installation on Kubernetes."""
+    return PodSettings(controller, STORAGE_PATH, SCRATCH_PATH, "python3", platform)
 
 
 def pod_name(job: Job, index: int) -> str:
@@ -42,6 +83,38 @@ def pod_name(job: Job, index: int) -> str:
 
 def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     """Return the manifest of a worker's pod."""
+    core = _core(job, index, settings)
+    if settings.platform is None:
+        return core
+    pod = overlay.merge(core, _platform(job, settings.platform))
+    if job.spec.pod.template:
+        pod = overlay.merge(pod, json.loads(job.spec.pod.template))
+    return overlay.merge(pod, core)
+
+
+def assignment(job: Job, generation: int) -> contract.Assignment:
+    """Return what the trainers of a generation are to run; place and folders come later."""
+    policy = job.spec.checkpoints
+    return contract.Assignment(
+        namespace=job.key.namespace,
+        job=job.key.name,
+        job_uid=job.uid,
+        generation=generation,
+        module=job.spec.module,
+        source_digest=job.spec.source.digest if job.spec.source else "",
+        parameters=dict(job.spec.parameters),
+        env=dict(job.spec.env),
+        checkpointing=contract.Checkpointing(
+            every_steps=policy.every_steps,
+            every_seconds=policy.every_seconds,
+            keep_last=policy.keep_last,
+            best_metric=policy.best_metric,
+            best_mode=policy.best_mode,
+        ),
+    )
+
+
+def _core(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -49,7 +122,7 @@ def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
             "name": pod_name(job, index),
             "namespace": job.key.namespace,
             "labels": {
-                LABEL_NAME: "taas-worker",
+                LABEL_NAME: WORKER_APP,
                 LABEL_MANAGED_BY: "taas",
                 LABEL_JOB: job.key.name,
                 LABEL_JOB_UID: job.uid,
@@ -68,28 +141,6 @@ def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
             ],
         },
     }
-
-
-def assignment(job: Job, generation: int) -> contract.Assignment:
-    """Return what the trainers of a generation are to run; place and folders come later."""
-    policy = job.spec.checkpoints
-    return contract.Assignment(
-        namespace=job.key.namespace,
-        job=job.key.name,
-        job_uid=job.uid,
-        generation=generation,
-        module=job.spec.module,
-        source_digest=job.spec.source.digest,
-        parameters=dict(job.spec.parameters),
-        env=dict(job.spec.env),
-        checkpointing=contract.Checkpointing(
-            every_steps=policy.every_steps,
-            every_seconds=policy.every_seconds,
-            keep_last=policy.keep_last,
-            best_metric=policy.best_metric,
-            best_mode=policy.best_mode,
-        ),
-    )
 
 
 def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
@@ -112,4 +163,123 @@ def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
             {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
             for name, path in of_the_pod.items()
         ),
+    ]
+
+
+def _platform(job: Job, platform: Platform) -> dict[str, Any]:
+    """Return what every pod on Kubernetes has. Passes the `restricted` Pod Security Standard."""
+    labels, annotations = _queue(job)
+    return {
+        "metadata": {
+            "labels": labels,
+            "annotations": {ANNOTATION_CONTAINER: CONTAINER, **annotations},
+            # Deleting the job deletes its pods, also while no controller runs.
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": job.key.name,
+                    "uid": job.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **_placement(job),
+            "containers": [_container(job.spec.pod, platform)],
+            "volumes": _volumes(job.spec.storage_claim),
+        },
+    }
+
+
+def _queue(job: Job) -> tuple[dict[str, str], dict[str, str]]:
+    """Return labels and annotations by which Kueue admits all pods of a job together."""
+    asked = dict(job.labels)
+    if LABEL_QUEUE not in asked:
+        return {}, {}
+    labels = {k: asked[k] for k in (LABEL_QUEUE, LABEL_QUEUE_PRIORITY) if k in asked}
+    # With the uid, because a group that Kueue has seen finished admits no new pods.
+    labels[LABEL_POD_GROUP] = f"{job.key.name}-{job.uid[:8]}"
+    return labels, {ANNOTATION_POD_GROUP_SIZE: str(job.spec.workers)}
+
+
+def _placement(job: Job) -> dict[str, Any]:
+    """Return where the scheduler may put a pod: by default spread over the nodes."""
+    pod = job.spec.pod
+    placement: dict[str, Any] = {
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {LABEL_JOB_UID: job.uid}},
+            }
+        ]
+    }
+    if pod.gpus:
+        # GPU nodes are commonly tainted with the name of the resource that they offer.
+        placement["tolerations"] = [
+            {"key": pod.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
+        ]
+    if pod.node_selector:
+        placement["nodeSelector"] = dict(pod.node_selector)
+    if pod.priority_class_name:
+        placement["priorityClassName"] = pod.priority_class_name
+    if pod.service_account_name:
+        placement["serviceAccountName"] = pod.service_account_name
+    return placement
+
+
+def _container(pod: PodOptions, platform: Platform) -> dict[str, Any]:
+    policy = pod.image_pull_policy or platform.image_pull_policy
+    return {
+        "name": CONTAINER,
+        "image": pod.image or platform.image,
+        **({"imagePullPolicy": policy} if policy else {}),
+        # The root file system cannot be written, and libraries insist on a home.
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        "resources": _resources(pod),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "taas-storage", "mountPath": STORAGE_PATH},
+            {"name": "taas-scratch", "mountPath": SCRATCH_PATH},
+            {"name": "taas-token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "taas-tmp", "mountPath": "/tmp"},
+            {"name": "taas-shm", "mountPath": "/dev/shm"},
+        ],
+    }
+
+
+def _resources(pod: PodOptions) -> dict[str, Any]:
+    # Kubernetes wants extended resources as limits and takes the requests from there.
+    gpus = {pod.gpu_resource: str(pod.gpus)} if pod.gpus else {}
+    resources = {"requests": dict(pod.requests), "limits": {**dict(pod.limits), **gpus}}
+    return {kind: amounts for kind, amounts in resources.items() if amounts}
+
+
+def _volumes(claim: str) -> list[dict[str, Any]]:
+    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_S, "path": "token"}
+    return [
+        {"name": "taas-storage", "persistentVolumeClaim": {"claimName": claim}},
+        {"name": "taas-scratch", "emptyDir": {}},
+        {"name": "taas-tmp", "emptyDir": {}},
+        # NCCL moves data between the GPUs of a pod through it; a container's own has 64 MiB.
+        {"name": "taas-shm", "emptyDir": {"medium": "Memory"}},
+        # The only token: it says who the pod is, to the controller alone.
+        {"name": "taas-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
     ]

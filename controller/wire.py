@@ -30,12 +30,13 @@ from controller.model import (
     Worker,
     WorkerState,
 )
+from controller.wire_pod import pod_to_wire, pod_with_defaults
 from protos.taas.v1 import job_pb2
 
 _E = TypeVar("_E", bound=Enum)
 
 # Where the defaults of job.proto's comments come from: the domain has them.
-_DEFAULTS = Spec(module="", source=Source("", 0))
+_DEFAULTS = Spec(module="")
 
 
 def stamp(time: datetime | None) -> Timestamp | None:
@@ -166,13 +167,14 @@ def failure_from_wire(failure: job_pb2.Failure) -> Failure:
 
 
 def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
-    """Return a spec as a wire message, every default spelled out."""
+    """Return a spec as a wire message, every default spelled out but one: min_workers is left
+    open where it follows workers, so that whoever writes workers alone scales the job."""
     policy = spec.checkpoints
     return job_pb2.TrainingJobSpec(
         task=job_pb2.TaskProgram(module=spec.module),
-        source=job_pb2.Source(digest=spec.source.digest, size_bytes=spec.source.size_bytes),
+        source=_source_to_wire(spec.source),
         workers=spec.workers,
-        min_workers=spec.min_workers,
+        min_workers=spec.min_workers if spec.min_workers != spec.workers else 0,
         parameters=dict(spec.parameters),
         env=dict(spec.env),
         checkpoints=job_pb2.CheckpointPolicy(
@@ -190,6 +192,8 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
         suspend=spec.suspend,
         cancel=spec.cancel,
         grace_seconds=spec.grace_s,
+        pod=pod_to_wire(spec.pod),
+        storage=job_pb2.StorageOptions(claim_name=spec.storage_claim),
     )
 
 
@@ -199,7 +203,7 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
     has_ttl = spec.HasField("ttl_seconds_after_finished")
     return Spec(
         module=spec.task.module,
-        source=Source(spec.source.digest, spec.source.size_bytes),
+        source=_source_from_wire(spec.source) if spec.HasField("source") else None,
         workers=spec.workers,
         min_workers=spec.min_workers or spec.workers,
         parameters=tuple(sorted(spec.parameters.items())),
@@ -213,7 +217,19 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         grace_s=spec.grace_seconds or _DEFAULTS.grace_s,
         suspend=spec.suspend,
         cancel=spec.cancel,
+        pod=pod_with_defaults(spec.pod),
+        storage_claim=spec.storage.claim_name or _DEFAULTS.storage_claim,
     )
+
+
+def _source_to_wire(source: Source | None) -> job_pb2.Source | None:
+    if source is None:
+        return None
+    return job_pb2.Source(digest=source.digest, size_bytes=source.size_bytes)
+
+
+def _source_from_wire(source: job_pb2.Source) -> Source:
+    return Source(source.digest, source.size_bytes)
 
 
 def _policy_with_defaults(policy: job_pb2.CheckpointPolicy) -> CheckpointPolicy:
@@ -253,6 +269,8 @@ def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
         last_event=status.last_event,
         phase_since=stamp(status.phase_since),
         crashes=status.crashes,
+        futile_restarts=status.futile_restarts,
+        failed_at_step=status.failed_at_step,
         message=status.message,
         stopping=status.stopping,
         generation_ended=status.generation_ended,
@@ -284,6 +302,8 @@ def status_from_wire(status: job_pb2.TrainingJobStatus) -> Status:
         restarts=status.restarts,
         restarts_by_reason=tuple(sorted(status.restarts_by_reason.items())),
         crashes=status.crashes,
+        futile_restarts=status.futile_restarts,
+        failed_at_step=status.failed_at_step,
         restart_after=moment(status, "restart_after"),
         last_failure=failure_from_wire(status.last_failure) if has_failure else None,
         started=moment(status, "start_time"),

@@ -1,5 +1,5 @@
-"""How errors cross the wire: the one table of status codes, the google.rpc details, and the
-interceptor that turns whatever a handler raises into them.
+"""How errors cross the wire: the one table of status codes, the google.rpc details, the
+interceptor that turns whatever a handler raises into them, and the way back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -57,11 +57,12 @@ _INTERNAL = "the service has failed on this call; its log says why"
 
 def to_status(error: Exception) -> status_pb2.Status:
     """Return what a caller is told about an error: code, text and google.rpc details."""
-    code = _code(error)
-    if code is None or not isinstance(error, TaasError):
+    known = _kind(error)
+    if known is None or not isinstance(error, TaasError):
         return status_pb2.Status(code=_number(grpc.StatusCode.INTERNAL), message=_INTERNAL)
+    code = CODES[known]
     status = status_pb2.Status(code=_number(code), message=_cut(str(error), _MOST_TEXT_BYTES))
-    kind = error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)
+    kind = error_details_pb2.ErrorInfo(reason=known.__name__, domain=DOMAIN)
     for detail in (kind, *_details(error)):
         status.details.add().Pack(detail)
     return status
@@ -90,9 +91,56 @@ def _details(error: TaasError) -> list[Message]:
     return []
 
 
-def _code(error: Exception) -> grpc.StatusCode | None:
-    """Return the table's code for the nearest class of an error, None when it has none."""
-    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+def from_rpc(error: grpc.aio.AioRpcError) -> TaasError | None:
+    """Return the error that a handler raised at the other end, or None if the call failed for
+    another reason: no connection, no time, no such method, a handler that broke."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is enough of a call
+    except (ValueError, DecodeError):
+        return None  # somebody between rewrote the answer
+    if status is None:
+        return None
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    return _from_status(info.reason, status) if info.domain == DOMAIN else None
+
+
+def _from_status(reason: str, status: status_pb2.Status) -> TaasError | None:
+    """Return the error of a class by its name; what a detail lacks is empty."""
+    text = status.message
+    kind = next((kind for kind in CODES if kind.__name__ == reason), None)
+    if kind is InvalidJob:
+        for violation in _detail(status, error_details_pb2.BadRequest).field_violations:
+            return InvalidJob(violation.field, violation.description)
+        return InvalidJob("", text)
+    name = _detail(status, error_details_pb2.ResourceInfo).resource_name
+    if kind is JobNotFound:
+        return JobNotFound(name)
+    if kind is JobExists:
+        return JobExists(name)
+    if kind is JobFinished:
+        return JobFinished(name, text.removeprefix(f"{name} "))
+    if kind is LimitExceeded:
+        for violation in _detail(status, error_details_pb2.QuotaFailure).violations:
+            return LimitExceeded(violation.subject, text.removeprefix(f"{violation.subject}: "))
+        return LimitExceeded("", text)
+    if kind is ClusterUnavailable:
+        delay = _detail(status, error_details_pb2.RetryInfo).retry_delay
+        return ClusterUnavailable(text, retry_after_s=delay.ToNanoseconds() / 1e9)
+    return kind(text) if kind is not None else None
+
+
+def _detail(status: status_pb2.Status, kind: type[Message]) -> Any:
+    """Return the detail of a kind, an empty one when there is none."""
+    message = kind()
+    for detail in status.details:
+        if detail.Unpack(message):
+            break
+    return message
+
+
+def _kind(error: Exception) -> type[TaasError] | None:
+    """Return the nearest class of an error that is in the table, None when there is none."""
+    return next((kind for kind in type(error).__mro__ if kind in CODES), None)
 
 
 def _number(code: grpc.StatusCode) -> int:
@@ -165,6 +213,6 @@ async def _end(error: Exception, context: Any, method: str) -> None:
     """End a call for an error. Always raises."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if _code(error) is None:
+    if _kind(error) is None:
         _log.error("%s failed", method, exc_info=error)
     await context.abort_with_status(rpc_status.to_status(to_status(error)))

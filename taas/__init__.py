@@ -9,8 +9,7 @@ with taas.Client() as client:
     client.download(job.name, "mnist")
 """
 
-from importlib import metadata as _metadata
-
+from protos import __version__
 from protos.taas.v1.history_pb2 import Event, Record
 from protos.taas.v1.job_pb2 import (
     Checkpoint,
@@ -40,11 +39,6 @@ from taas.errors import (
 )
 from taas.names import is_final, phase_name
 
-try:
-    __version__ = _metadata.version("taas")
-except _metadata.PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0+unknown"
-
 __all__ = [
     "AlreadyExists",
     "Checkpoint",
@@ -71,6 +65,7 @@ __all__ = [
     "TrainingJobSpec",
     "Unauthenticated",
     "WorkerState",
+    "__version__",
     "is_final",
     "phase_name",
 ]

@@ -112,15 +112,20 @@ class Client:
         source: str | os.PathLike[str],
         *,
         namespace: str | None = None,
+        claim: str = "",
         progress: SubmitProgress | None = None,
     ) -> Source:
-        """Pack a folder or one Python file and upload it; see pack for what is left out."""
+        """Pack a folder or one Python file and upload it; see pack for what is left out.
+
+        `claim` is the spec.storage.claimName of the jobs that will use it.
+        """
         limit = self.service_info().max_source_bytes or pack.MAX_ARCHIVE_BYTES
         packing = None if progress is None else _stage(progress, "packing")
         with pack.pack(Path(source), max_bytes=limit, progress=packing) as packed:
             header = wire.UploadSourceHeader(
                 parent=f"namespaces/{namespace or self.namespace}",
                 source=Source(digest=packed.digest, size_bytes=packed.size_bytes),
+                claim_name=claim,
             )
             uploading = None if progress is None else _stage(progress, "uploading")
 
@@ -162,7 +167,8 @@ class Client:
             wanted.workers = 1
         wanted.parameters.update({key: str(value) for key, value in (parameters or {}).items()})
         space, _ = names.split_name(names.resource_name(name, self.namespace))
-        wanted.source.CopyFrom(self.upload(path, namespace=space, progress=progress))
+        claim = wanted.storage.claim_name
+        wanted.source.CopyFrom(self.upload(path, namespace=space, claim=claim, progress=progress))
         return self.create(
             name, wanted, labels=labels, request_id=request_id, validate_only=validate_only
         )

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.struct_pb2 import Struct
 
 from protos.taas.v1.job_pb2 import TrainingJobSpec
 from taas.errors import FieldViolation, InvalidRequest
@@ -156,7 +157,7 @@ def _value_violations(value: Any, field: Any, where: str) -> Iterable[FieldViola
         for key, item in value.items():
             if why := _scalar_fault(item, of_value):
                 yield FieldViolation(f"{where}.{key}", why)
-    else:
+    elif kind.full_name != Struct.DESCRIPTOR.full_name:  # which takes whatever JSON has
         yield from _violations({str(k): v for k, v in value.items()}, kind, where)
 
 

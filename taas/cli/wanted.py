@@ -21,7 +21,8 @@ _MAX_SUFFIX = 1000
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A job to be created. `source` is the local folder or file, None if the document names an
-    archive that was uploaded before. `named` is False when the name may get a suffix."""
+    archive that was uploaded before, or a program in the image. `named` is False when the name
+    may get a suffix."""
 
     name: str
     named: bool
@@ -105,7 +106,12 @@ def create(
     if source is not None:
         spec.task.module = task_module(source, spec.task.module)
         uploaded = surviving(
-            lambda: client.upload(source, namespace=job.namespace, progress=progress)
+            lambda: client.upload(
+                source,
+                namespace=job.namespace,
+                claim=spec.storage.claim_name,
+                progress=progress,
+            )
         )
         spec.source.CopyFrom(uploaded)
     for number in range(1, _MAX_SUFFIX + 1):
@@ -132,8 +138,13 @@ def create(
 
 
 def _of_document(ctx: Context, document: documents.Document) -> Wanted:
-    if document.source is None and not document.spec.HasField("source"):
-        raise InvalidRequest.of("spec.source", "is missing; write the path of the task's folder")
+    has_source = document.source is not None or document.spec.HasField("source")
+    if not has_source and not document.spec.task.module.startswith("/"):
+        raise InvalidRequest.of(
+            "spec.source",
+            "is missing; write the path of the task's folder, or set task.module to the absolute "
+            "path of a program in the image",
+        )
     namespace = document.namespace or ctx.args.namespace
     name = document.name
     if not name and not ctx.args.name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 
 from taas import documents
 from taas.errors import InvalidRequest
@@ -88,3 +89,11 @@ def test_unreadable(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidRequest, match=r"not UTF-8|neither YAML"):
         documents.load(tmp_path / "binary.yaml")
+
+
+def test_a_pod_template_takes_whatever_kubernetes_has() -> None:
+    template = {"spec": {"containers": [{"name": "worker", "ports": [{"containerPort": 1}]}]}}
+    spec = documents.parse_spec({"pod": {"gpus": 2, "template": template}})
+    assert json_format.MessageToDict(spec)["pod"] == {"gpus": 2, "template": template}
+    with pytest.raises(InvalidRequest, match=r"spec\.pod\.gpu"):
+        documents.parse_spec({"pod": {"gpu": 2}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from controller.model import (
     JobKey,
     LogEntry,
     Phase,
+    PodOptions,
     Progress,
     Source,
     Spec,
@@ -87,6 +89,8 @@ statuses = st.builds(
         lambda d: tuple(sorted(d.items()))
     ),
     crashes=int32s,
+    futile_restarts=int32s,
+    failed_at_step=int64s,
     restart_after=maybe_times,
     last_failure=st.none() | failures,
     started=maybe_times,
@@ -106,10 +110,31 @@ policies = st.builds(
     every_seconds=st.just(0),
     keep_last=st.integers(1, 9),
 )
+templates = st.recursive(
+    st.none() | st.booleans() | int32s | st.just(0.5) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+pods = st.builds(
+    PodOptions,
+    image=texts,
+    image_pull_policy=texts,
+    requests=pairs,
+    limits=pairs,
+    gpus=int32s,
+    gpu_resource=texts.filter(bool),
+    node_selector=pairs,
+    priority_class_name=texts,
+    service_account_name=texts,
+    template=st.just("")
+    | st.dictionaries(texts, templates, min_size=1, max_size=2).map(
+        lambda template: json.dumps(template, sort_keys=True)
+    ),
+)
 specs = st.builds(
     Spec,
     module=texts,
-    source=st.builds(Source, texts, int64s),
+    source=st.none() | st.builds(Source, texts, int64s),
     workers=st.integers(1, 2**31 - 1),
     min_workers=st.integers(1, 2**31 - 1),
     parameters=pairs,
@@ -123,6 +148,8 @@ specs = st.builds(
     grace_s=st.integers(1, 3600),
     suspend=st.booleans(),
     cancel=st.booleans(),
+    pod=pods,
+    storage_claim=texts.filter(bool),
 )
 labels = st.text("abcxyz019-", min_size=1, max_size=9)
 jobs = st.builds(

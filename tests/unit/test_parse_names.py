@@ -126,3 +126,19 @@ def test_what_names_no_namespace_is_refused(text: str, says: str) -> None:
     with pytest.raises(InvalidJob, match=re.escape(says)) as caught:
         parse_names.parent(text, "header.parent")
     assert caught.value.field == "header.parent"
+
+
+@pytest.mark.parametrize("text", ["taas-storage", "a", "team.data-1", "c" * 253])
+def test_a_claim_is_taken_as_it_is(text: str) -> None:
+    assert parse_names.claim(text, "header.claimName") == text
+
+
+def test_no_claim_is_the_default_one() -> None:
+    assert parse_names.claim("", "header.claimName") == "taas-storage"
+
+
+@pytest.mark.parametrize("text", ["..", "a/b", "Data", "-a", "a..b", "c" * 254, "a\n"])
+def test_what_names_no_claim_is_refused(text: str) -> None:
+    with pytest.raises(InvalidJob, match="PersistentVolumeClaim") as caught:
+        parse_names.claim(text, "header.claimName")
+    assert caught.value.field == "header.claimName"

@@ -112,7 +112,7 @@ def test_as_many_entries_as_allowed_are_accepted() -> None:
         pytest.param({"task": {"module": "task.ipynb"}}, "task.module", ".py file", id="notebook"),
         pytest.param({"task": {"module": "task.PY"}}, "task.module", ".py file", id="case of .py"),
         pytest.param({"task": {"module": "a/.py"}}, "task.module", ".py file", id="only .py"),
-        pytest.param({"source": None}, "source.digest", "UploadSource", id="no source"),
+        pytest.param({"source": None}, "source", "UploadSource", id="no source"),
         pytest.param(
             {"source": {"digest": "abc", "size_bytes": 1}},
             "source.digest",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from controller.model import CheckpointPolicy, Source
-from controller.render import PodSettings, assignment, render
+from controller.model import CheckpointPolicy, PodOptions, Source
+from controller.render import Platform, PodSettings, assignment, kubernetes_settings, render
 from tests.builders import job
 from trainer import contract
 
@@ -89,3 +91,92 @@ def test_assignment() -> None:
             every_steps=5, every_seconds=60, keep_last=2, best_metric="accuracy", best_mode="max"
         ),
     )
+
+
+def test_assignment_of_a_program_in_the_image() -> None:
+    job_ = replace(JOB, spec=replace(JOB.spec, source=None, module="/opt/task.py"))
+    made = assignment(job_, 1)
+    assert (made.module, made.source_digest) == ("/opt/task.py", "")
+
+
+# --- On Kubernetes
+
+KUBERNETES = kubernetes_settings("taas.taas-system.svc:8470", Platform("taas-trainer:1"))
+GOLDEN = Path(__file__).parent / "golden"
+FULL = PodOptions(
+    image="team/trainer:2",
+    image_pull_policy="Always",
+    requests=(("cpu", "2"), ("memory", "4Gi")),
+    limits=(("memory", "8Gi"),),
+    gpus=2,
+    gpu_resource="amd.com/gpu",
+    node_selector=(("disk", "fast"),),
+    priority_class_name="high",
+    service_account_name="trainer",
+    template=json.dumps(
+        {
+            "metadata": {"labels": {"team": "vision"}},
+            "spec": {
+                "tolerations": [{"key": "spot", "operator": "Exists"}],
+                "volumes": [
+                    {"name": "data", "persistentVolumeClaim": {"claimName": "photos"}},
+                    {"name": "taas-shm", "emptyDir": {"sizeLimit": "8Gi"}},
+                ],
+                "containers": [
+                    {
+                        "name": "worker",
+                        "env": [
+                            {
+                                "name": "KEY",
+                                "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}},
+                            }
+                        ],
+                        "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
+                    },
+                    {"name": "side", "image": "side:1"},
+                ],
+            },
+        }
+    ),
+)
+
+
+def plain(**spec: Any) -> dict[str, Any]:
+    return render(job(**spec), 1, KUBERNETES)
+
+
+def test_the_least_that_a_pod_has() -> None:
+    assert plain() == json.loads((GOLDEN / "pod_least.json").read_text())
+
+
+def test_everything_that_a_pod_can_have() -> None:
+    queued = replace(
+        job(pod=FULL, storage_claim="fast"), labels=(("kueue.x-k8s.io/queue-name", "gpus"),)
+    )
+    assert render(queued, 1, KUBERNETES) == json.loads((GOLDEN / "pod_full.json").read_text())
+
+
+def test_local_pods_know_nothing_of_kubernetes() -> None:
+    assert render(job(pod=FULL), 0, SETTINGS) == render(job(), 0, SETTINGS)
+
+
+def test_a_template_cannot_change_what_makes_a_worker() -> None:
+    template = {
+        "metadata": {"name": "other", "labels": {"taas.dev/job-uid": "other"}},
+        "spec": {
+            "restartPolicy": "Always",
+            "containers": [
+                {
+                    "name": "worker",
+                    "command": ["sh"],
+                    "env": [{"name": "TAAS_WORKER_INDEX", "value": "0"}],
+                }
+            ],
+        },
+    }
+    assert plain(pod=PodOptions(template=json.dumps(template))) == plain()
+
+
+def test_only_jobs_in_a_queue_are_labelled_for_it() -> None:
+    labels = plain()["metadata"]["labels"]
+    assert not [name for name in labels if name.startswith("kueue.x-k8s.io")]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 
@@ -45,6 +46,9 @@ def filled(message: M, numbers: Iterator[int] | None = None) -> M:
     numbers = numbers or count(2)
     if isinstance(message, Timestamp):
         message.FromDatetime(NOW + timedelta(seconds=next(numbers), microseconds=1))
+        return message
+    if isinstance(message, Struct):
+        message.update({"port": next(numbers), "share": 0.5, "inner": {"list": [None, True, "x"]}})
         return message
     for field in message.DESCRIPTOR.fields:
         kind = field.message_type
@@ -173,6 +177,20 @@ def test_enums_have_the_same_members(kind: Any, message: EnumDescriptor, prefix:
 def test_any_status_survives_the_wire(status: Status) -> None:
     data = wire.status_to_wire(status).SerializeToString()
     assert wire.status_from_wire(job_pb2.TrainingJobStatus.FromString(data)) == status
+
+
+def test_whole_numbers_of_a_template_stay_whole() -> None:
+    template = Struct()
+    template.update({"ports": [{"containerPort": 8080}], "share": 0.5})
+    spec = wire.spec_with_defaults(
+        job_pb2.TrainingJobSpec(pod=job_pb2.PodOptions(template=template))
+    )
+    assert spec.pod.template == '{"ports": [{"containerPort": 8080}], "share": 0.5}'
+
+
+def test_the_fewest_workers_are_left_open_where_they_follow_the_workers() -> None:
+    assert wire.spec_to_wire(Spec("task.py", workers=3, min_workers=3)).min_workers == 0
+    assert wire.spec_to_wire(Spec("task.py", workers=3, min_workers=2)).min_workers == 2
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from controller import errors
-from controller.wire_errors import CODES, DOMAIN, ErrorInterceptor, to_status
+from controller.wire_errors import CODES, DOMAIN, ErrorInterceptor, from_rpc, to_status
 
 NOT_FOUND = errors.JobNotFound("namespaces/a/trainingJobs/b")
 
@@ -308,6 +308,39 @@ async def test_what_a_handler_aborts_by_itself_is_left_alone(
     assert caught.code() is grpc.StatusCode.DATA_LOSS
     assert caught.details() == "my own words"
     assert not [r for r in caplog.records if r.name == "controller.wire_errors"]
+
+
+@pytest.mark.parametrize("error", [pytest.param(e, id=k.__name__) for k, e in EXAMPLES.items()])
+async def test_an_error_comes_back_as_it_was(tmp_path: Path, error: errors.TaasError) -> None:
+    async with served(tmp_path, Handlers(error)) as channel:
+        _, caught = await call(channel, "unary_unary")
+    back = from_rpc(caught)
+    assert type(back) is type(error)
+    assert (str(back), vars(back)) == (str(error), vars(error))
+
+
+async def test_a_nearer_error_comes_back_as_the_one_in_the_table(tmp_path: Path) -> None:
+    async with served(tmp_path, Handlers(_Nearer("x"))) as channel:
+        _, caught = await call(channel, "unary_unary")
+    assert type(from_rpc(caught)) is errors.JobNotFound
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a defect")], ids=["aborted", "a defect"])
+async def test_nothing_comes_back_of_what_is_not_ours(
+    tmp_path: Path, error: Exception | None
+) -> None:
+    async with served(tmp_path, Handlers(error)) as channel:
+        _, caught = await call(channel, "unary_unary")
+    assert from_rpc(caught) is None
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in EXAMPLES])
+async def test_missing_details_do_no_harm(tmp_path: Path, kind: type[errors.TaasError]) -> None:
+    status = status_pb2.Status(code=CODES[kind].value[0], message="bare")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=kind.__name__, domain=DOMAIN))
+    metadata = grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))
+    bare = grpc.aio.AioRpcError(CODES[kind], grpc.aio.Metadata(), metadata, details="bare")
+    assert type(from_rpc(bare)) is kind
 
 
 @pytest.mark.parametrize("error", [pytest.param(e, id=k.__name__) for k, e in EXAMPLES.items()])

@@ -192,12 +192,14 @@ class UploadSourceRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadSourceHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UploadSourceHeader(_message.Message):
-    __slots__ = ("parent", "source")
+    __slots__ = ("parent", "source", "claim_name")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_NAME_FIELD_NUMBER: _ClassVar[int]
     parent: str
     source: _job_pb2.Source
-    def __init__(self, parent: _Optional[str] = ..., source: _Optional[_Union[_job_pb2.Source, _Mapping]] = ...) -> None: ...
+    claim_name: str
+    def __init__(self, parent: _Optional[str] = ..., source: _Optional[_Union[_job_pb2.Source, _Mapping]] = ..., claim_name: _Optional[str] = ...) -> None: ...
 
 class GetServiceInfoRequest(_message.Message):
     __slots__ = ()
