@@ -32,6 +32,7 @@ check: install  ## Format, lint, types, import contracts, protos, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory check-protos
+	$(BIN)/python -m tools.crd --check
 	$(BIN)/python -m pytest -q -m "not training and not service and not cluster"
 
 test: check  ## check, plus the service and real training processes
@@ -62,6 +63,15 @@ lock: install  ## Pin and hash what pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra controller --extra trainer --extra dev \
 	  --generate-hashes --python-version 3.11 --quiet --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
+crd: install  ## Generate the custom resource from protos/
+	$(BIN)/python -m tools.crd
+
+images: install  ## Build the images of controller and trainer with Docker, or else with buildah
+	$(BIN)/python -m tools.images
+
+e2e: install  ## Run the tests on a real Kubernetes that they bring up (root), or on KUBECONFIG's
+	$(BIN)/python -m pytest -q -m cluster tests
+
 release-protos: install  ## Take the present protos as the released ones
 	$(BIN)/buf build --output protos/released.binpb
 
@@ -76,4 +86,4 @@ bench: install  ## Compare the demo's training with a bare loop
 clean:  ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo check test check-protos protos lock release-protos format bench clean
+.PHONY: help install demo check test check-protos protos lock crd images e2e release-protos format bench clean

@@ -1,78 +1,43 @@
-"""Entry point of the controller on the local backend: `python -m controller --home --socket`."""
+"""Entry point of the controller: `python -m controller`, on one machine or on Kubernetes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-from pathlib import Path
+from contextlib import suppress
 
-from controller.config import Config, parse_arguments
+from controller import run_local
+from controller.config import KubernetesConfig, LocalConfig, parse_arguments
 from controller.errors import TaasError
-from controller.local.cluster import ProcessCluster
-from controller.local.lock import StateLock
-from controller.local.storage import FolderStorage
-from controller.local.store import SqliteStore
-from controller.render import PodSettings
-from controller.server import service_version, serving
-from controller.service import Limits
-from protos.taas.v1 import training_service_pb2
-
-# More than one small machine can run; the limit keeps a slip of the finger harmless.
-_LOCAL_MAX_WORKERS = 32
-_STOP_GRACE_S = 30
 
 
-async def _serve(config: Config) -> None:
-    stop = asyncio.Event()
+async def _run(config: LocalConfig | KubernetesConfig) -> None:
+    """Run until SIGTERM or SIGINT; the workers live on."""
+    if isinstance(config, LocalConfig):
+        running = asyncio.create_task(run_local.run(config))
+    else:
+        # On one machine the Kubernetes client need not be installed.
+        from controller import run_kubernetes
+
+        running = asyncio.create_task(run_kubernetes.run(config))
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    storage_root = config.home / "storage"
-    limits = Limits(max_workers=_LOCAL_MAX_WORKERS)
-    address = f"unix:{config.socket}"
-    settings = PodSettings(
-        controller=address, storage_root=str(storage_root), python=sys.executable
-    )
-    info = training_service_pb2.ServiceInfo(
-        version=service_version(),
-        backend="local",
-        max_source_bytes=limits.max_source_bytes,
-        max_workers=limits.max_workers,
-        pid=os.getpid(),
-        home=str(config.home),
-    )
-    store = SqliteStore(config.home / "state.db")
-    cluster = ProcessCluster(config.home)
-    storage = FolderStorage(storage_root)
-    async with (
-        store,
-        cluster,
-        serving(address, store, cluster, storage, pods=settings, info=info, limits=limits),
-    ):
-        await stop.wait()
-
-
-async def _stop_workers(home: Path) -> None:
-    async with ProcessCluster(home) as cluster:
-        await cluster.stop_all(_STOP_GRACE_S)
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; the workers live on."""
+    """Run the controller and return its exit code."""
     config = parse_arguments(sys.argv[1:])
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # All below the state folder is its owner's alone.
-    os.umask(0o077)
-    config.home.mkdir(parents=True, exist_ok=True)
     try:
-        with StateLock(config.home):
-            asyncio.run(_stop_workers(config.home) if config.stop_workers else _serve(config))
+        asyncio.run(_run(config))
     except TaasError as error:
-        logging.getLogger(__name__).error("%s", error)
+        logging.getLogger("controller").error("%s", error)
         return 1
     return 0
 

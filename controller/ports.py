@@ -98,8 +98,9 @@ class Cluster(Protocol):
 
 
 class Storage(Protocol):
-    """Shared storage of one job's claim: what trainers and agents wrote there, read-only, and
-    the sources that clients bring. Layout: trainer.storage."""
+    """Shared storage: what trainers and agents wrote to a job's claim, read-only, and the sources
+    that clients bring to a claim of a namespace. Layout: trainer.storage. Where there are no
+    claims, all of them are one folder."""
 
     async def generations(self, job: Job) -> tuple[int, ...]:
         """Return the generations that have a record file, ascending."""
@@ -134,11 +135,11 @@ class Storage(Protocol):
         below that tree: `..`, absolute paths and links that lead out are refused."""
         ...
 
-    async def has_source(self, namespace: str, digest: str) -> bool:
+    async def has_source(self, namespace: str, claim: str, digest: str) -> bool:
         """Say whether the archive of that digest is there."""
         ...
 
-    def open_source(self, namespace: str, digest: str, size: int) -> SourceWriter:
+    def open_source(self, namespace: str, claim: str, digest: str, size: int) -> SourceWriter:
         """Begin to receive an archive."""
         ...
 
@@ -146,7 +147,7 @@ class Storage(Protocol):
         """Remove all files of a job. Nothing happens if there are none."""
         ...
 
-    async def collect_sources(self, namespace: str, keep: frozenset[str]) -> None:
+    async def collect_sources(self, namespace: str, claim: str, keep: frozenset[str]) -> None:
         """Remove source archives that are not in keep and were not touched for an hour."""
         ...
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controller.collector import collect
 from controller.history import History
 from controller.live import Live
 from controller.logs import Logs
@@ -50,11 +50,6 @@ _OPTIONS = [
 def utc_now() -> datetime:
     """Return the time; the only clock of the controller."""
     return datetime.now(UTC)
-
-
-def service_version() -> str:
-    """Return the version of the installed package."""
-    return metadata.version("taas")
 
 
 @asynccontextmanager
@@ -96,6 +91,7 @@ async def serving(
     _listen(server, address)
     async with asyncio.TaskGroup() as group:
         reconciling = group.create_task(Loop(world, queue).run())
+        collecting = group.create_task(collect(store, storage, utc_now))
         await server.start()
         for name in ("", *_SERVICES):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -106,6 +102,7 @@ async def serving(
             await healthy.enter_graceful_shutdown()
             await server.stop(_STOP_GRACE_S)
             reconciling.cancel()
+            collecting.cancel()
 
 
 _SERVICES = (

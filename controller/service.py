@@ -71,12 +71,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         existing = await self._find(job.key)
         if existing is not None:
             return wire.job_to_wire(_same(existing, job))
-        digest = job.spec.source.digest
-        if not await self._storage.has_source(job.key.namespace, digest):
-            raise InvalidJob(
-                "trainingJob.spec.source.digest",
-                f"{digest!r} was not uploaded to this namespace; call UploadSource first",
-            )
+        await self._check_source(job)
         if request.validate_only:
             return wire.job_to_wire(job)
         try:
@@ -85,6 +80,18 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             # Somebody was faster; the same rules as above decide whether it was this request.
             job = _same(await self._store.get(job.key), job)
         return wire.job_to_wire(job)
+
+    async def _check_source(self, job: Job) -> None:
+        """Raise InvalidJob unless the job's source is where its workers will look for it."""
+        source, claim = job.spec.source, job.spec.storage_claim
+        if source is None:
+            return
+        if not await self._storage.has_source(job.key.namespace, claim, source.digest):
+            raise InvalidJob(
+                "trainingJob.spec.source.digest",
+                f"{source.digest!r} was not uploaded to claim {claim!r} of this namespace; call "
+                "UploadSource with that claim first",
+            )
 
     async def GetTrainingJob(
         self, request: pb.GetTrainingJobRequest, context: Any
@@ -243,8 +250,9 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
                 f"{source.size_bytes} bytes are more than the {most} that a source may have; "
                 "put data on the shared storage, or list it in .taasignore",
             )
-        if not await self._storage.has_source(namespace, source.digest):
-            writer = self._storage.open_source(namespace, source.digest, source.size_bytes)
+        claim = parse_names.claim(first.header.claim_name, "header.claimName")
+        if not await self._storage.has_source(namespace, claim, source.digest):
+            writer = self._storage.open_source(namespace, claim, source.digest, source.size_bytes)
             await _receive(writer, first, requests)
         return first.header.source
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from controller import paging
+from controller.changes import Changes
 from controller.errors import Conflict, JobExists, JobNotFound, TaasError
-from controller.local import paging
-from controller.local.changes import Changes
 from controller.local.manifests import container
 from controller.model import Job, JobKey, LogEntry, PodPhase, PodSeen, Spec, Status
 from controller.ports import ListFilter, Page

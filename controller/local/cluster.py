@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from controller.changes import Changes
 from controller.errors import ClusterRefused, ClusterUnavailable, TaasError
 from controller.local import leader, sweep
-from controller.local.changes import Changes
 from controller.local.manifests import Container, container
 from controller.local.pods import Pod, PodTable
 from controller.local.trees import remove_tree

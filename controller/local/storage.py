@@ -40,7 +40,10 @@ _SOURCE_IDLE_S = 3600
 
 
 class FolderStorage:
-    """The Storage over a folder laid out as trainer.storage says. Disk work runs in threads."""
+    """The Storage over a folder laid out as trainer.storage says. Disk work runs in threads.
+
+    The folder is the only claim: whatever claim a caller names, it is this one.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -82,7 +85,7 @@ class FolderStorage:
 
     async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> bytes:
         """Return at most limit bytes of a worker's log; b"" at or past the end."""
-        _check_range(offset, limit)
+        check_range(offset, limit)
         path = self._paths(job).log_file(worker)
         try:
             return await asyncio.to_thread(self._read, path, offset, limit)
@@ -127,7 +130,7 @@ class FolderStorage:
     ) -> bytes:
         """Return at most limit bytes; b"" at the end. Raises JobNotFound for what is not a file
         below that tree: `..`, absolute paths and links are refused."""
-        _check_range(offset, limit)
+        check_range(offset, limit)
         return await asyncio.to_thread(
             self._read_file, job, checkpoint, path, offset=offset, limit=limit
         )
@@ -144,7 +147,7 @@ class FolderStorage:
         except FileNotFoundError as error:
             raise missing from error
 
-    async def has_source(self, namespace: str, digest: str) -> bool:
+    async def has_source(self, namespace: str, claim: str, digest: str) -> bool:
         """Say whether the archive of that digest is there, and keep it for the namespace."""
         check_digest(digest)
         return await asyncio.to_thread(self._has_source, namespace, digest)
@@ -161,7 +164,7 @@ class FolderStorage:
                 raise unavailable(archive, error) from error
             return True
 
-    def open_source(self, namespace: str, digest: str, size: int) -> FolderSourceWriter:
+    def open_source(self, namespace: str, claim: str, digest: str, size: int) -> FolderSourceWriter:
         """Begin to receive an archive of that size in bytes. Raises InvalidJob."""
         return FolderSourceWriter(self._root, namespace, digest, size=size)
 
@@ -182,7 +185,7 @@ class FolderStorage:
             folder.parent.rmdir()
             folder.parent.parent.rmdir()
 
-    async def collect_sources(self, namespace: str, keep: frozenset[str]) -> None:
+    async def collect_sources(self, namespace: str, claim: str, keep: frozenset[str]) -> None:
         """Remove source archives that are not in keep and were not touched for an hour. One that
         another namespace uses stays."""
         await asyncio.to_thread(self._collect_sources, namespace, keep)
@@ -262,7 +265,8 @@ def _what(job: Job, checkpoint: str | None) -> str:
     )
 
 
-def _check_range(offset: int, limit: int) -> None:
+def check_range(offset: int, limit: int) -> None:
+    """Raise InvalidJob unless both are numbers of bytes."""
     for name, value in (("offset", offset), ("limit", limit)):
         if not 0 <= value < 2**63:
             raise InvalidJob(name, f"is {value}; give a number of bytes from 0 on")

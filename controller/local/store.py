@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from controller import wire_store
+from controller import paging, wire_store
+from controller.changes import Changes
 from controller.errors import ClusterUnavailable, Conflict, JobExists, JobNotFound
-from controller.local import paging
-from controller.local.changes import Changes
 from controller.local.database import Database, Schema
 from controller.model import Job, JobKey, LogEntry, Spec, Status
 from controller.ports import ListFilter, Page

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,10 @@ class FolderSourceWriter:
         # A name of its own: several clients may bring the same archive at once.
         self._part = self._archive.with_name(f".tmp-{uuid.uuid4()}")
         self._file: BinaryIO | None = None
+        # A cancelled write goes on in its thread: what aborts the upload waits for it here, and
+        # what comes after it writes nothing.
+        self._disk = threading.Lock()
+        self._over = False
 
     async def write(self, data: bytes) -> None:
         """Append. Raises InvalidJob when there is more than was announced."""
@@ -100,11 +105,18 @@ class FolderSourceWriter:
 
     async def abort(self) -> None:
         """Throw away what was received. Nothing happens after a commit."""
-        await asyncio.to_thread(self._discard)
+        # Whoever aborts is often being cancelled, perhaps again: the file is to go all the same,
+        # and a thread's work that has not begun would be cancelled with its caller.
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(None, self._discard))
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:
+        def alone() -> _T:
+            with self._disk:
+                return work()
+
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.to_thread(alone)
         except OSError as error:
             await self.abort()
             raise unavailable(self._archive.parent, error) from error
@@ -112,6 +124,8 @@ class FolderSourceWriter:
     # --- In threads
 
     def _opened(self) -> BinaryIO:
+        if self._over:
+            raise OSError(errno.ECANCELED, "the upload is over")
         if self._file is None:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("xb")
@@ -135,11 +149,13 @@ class FolderSourceWriter:
             os.close(folder)
 
     def _discard(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.close()
-        except OSError:  # what it still holds cannot be written and is not wanted
-            pass
-        finally:
-            self._part.unlink(missing_ok=True)
+        with self._disk:
+            self._over = True
+            if self._file is None:
+                return
+            try:
+                self._file.close()
+            except OSError:  # what it still holds cannot be written and is not wanted
+                pass
+            finally:
+                self._part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from controller.model import DEFAULT_CLAIM
 from protos.taas.v1 import job_pb2
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import NAMESPACE, World, archive, job_name
@@ -83,7 +84,7 @@ async def test_a_source_is_stored_once_and_may_be_sent_again(world: World) -> No
     data, source = archive()
     assert await world.upload(data, source) == source
     assert await world.upload(data, source) == source
-    assert await world.storage.has_source("default", source.digest)
+    assert await world.storage.has_source("default", DEFAULT_CLAIM, source.digest)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(world: World) -> None:
 
     with pytest.raises((grpc.aio.AioRpcError, ConnectionError, asyncio.CancelledError)):
         await world.client.UploadSource(pieces())
-    assert not await world.storage.has_source("default", source.digest)
+    assert not await world.storage.has_source("default", DEFAULT_CLAIM, source.digest)
 
 
 async def test_an_upload_without_a_header_is_refused(world: World) -> None:

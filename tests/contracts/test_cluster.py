@@ -14,6 +14,7 @@ from controller.errors import ClusterRefused
 from controller.local.cluster import ProcessCluster
 from controller.model import PodPhase
 from tests.contracts.jobs import a_job
+from tests.contracts.kubernetes_world import KUBERNETES, kubernetes_world
 from tests.contracts.worlds import (
     TIMEOUT_S,
     FakeWorld,
@@ -27,18 +28,22 @@ from tests.fakes import FakeCluster, ImpossibleHistory
 
 
 @asynccontextmanager
-async def _world(kind: str, folder: Path) -> AsyncIterator[World]:
+async def _world(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[World]:
     if kind == "fake":
         yield FakeWorld()
+        return
+    if kind == "kubernetes":
+        async with kubernetes_world(request.getfixturevalue("api_server")) as opened:
+            yield opened
         return
     async with ProcessCluster(folder / "home") as cluster:
         yield ProcessWorld(folder, cluster)
         await cluster.stop_all(0)
 
 
-@pytest.fixture(params=["fake", "processes"])
+@pytest.fixture(params=["fake", "processes", KUBERNETES])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    async with _world(request.param, tmp_path) as opened:
+    async with _world(request.param, request, tmp_path) as opened:
         yield opened
 
 
@@ -138,7 +143,6 @@ async def test_every_change_is_told(world: World) -> None:
         {},
         {"metadata": {"name": "x"}, "spec": {"containers": []}},
         {"metadata": {"name": "x"}, "spec": {"containers": [{"env": []}]}},
-        manifest("x", 0, []),
         {"metadata": {"name": "x"}, "spec": {"containers": [{"command": ["true"]}]}},
     ],
 )
@@ -149,6 +153,13 @@ async def test_a_manifest_that_cannot_run_is_refused(
     with pytest.raises(ClusterRefused):
         await world.cluster.apply(job, broken)
     assert await world.cluster.pods(job) == ()
+
+
+async def test_a_process_needs_a_command(tmp_path: Path) -> None:
+    # In a container an image may have one of its own.
+    async with ProcessCluster(tmp_path / "home") as cluster:
+        with pytest.raises(ClusterRefused, match="command is empty"):
+            await cluster.apply(a_job(), manifest("x", 0, []))
 
 
 async def test_the_fake_refuses_impossible_histories() -> None:

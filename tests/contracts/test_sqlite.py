@@ -40,6 +40,16 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
             await store.create(a_job("two"))
 
 
+async def test_a_name_prefix_is_no_wildcard(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "state.db") as store:
+        await store.create(a_job("net-1"))
+        await store.create(a_job("net_3%"))
+        for prefix in ("net_", "net_3%"):
+            page = await store.list(ListFilter(name_prefix=prefix), 10, "")
+            assert [job.key.name for job in page.jobs] == ["net_3%"]
+        assert (await store.list(ListFilter(name_prefix="net%"), 10, "")).jobs == ()
+
+
 _SUBMITTER = """
 import asyncio, sys
 from pathlib import Path

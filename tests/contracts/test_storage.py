@@ -1,4 +1,4 @@
-"""What the Storage does, over a folder."""
+"""What the Storage does, over a folder, directly and through a gateway."""
 
 from __future__ import annotations
 
@@ -6,32 +6,67 @@ import asyncio
 import errno
 import hashlib
 import os
+import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from controller.errors import ClusterUnavailable, InvalidJob, JobNotFound
+from controller.gateway.pool import GatewayPool
+from controller.gateway.storage import GatewayStorage
 from controller.local import uploads
 from controller.local.storage import FolderStorage
 from controller.local.trees import remove_tree
-from controller.model import Checkpoint, Job
+from controller.model import DEFAULT_CLAIM, Checkpoint, Job
+from controller.ports import SourceWriter, Storage
 from tests.contracts.jobs import a_job
+from tests.contracts.worlds import eventually
+from tests.gateway.processes import GatewayProcess, ProcessPods
 from trainer.storage import Fence, FileEntry, JobPaths, Manifest, source_archive
 
 DATA = b"an archive" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "storage"
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """One real gateway for all tests of this file; each finds its claim empty."""
+    folder = tmp_path_factory.mktemp("gateway")
+    process = GatewayProcess(folder / "storage", folder)
+    yield process
+    process.end()
+
+
+@pytest.fixture(params=["folder", "gateway"])
+def gateway(request: pytest.FixtureRequest) -> GatewayProcess | None:
+    """The gateway to go through, if any."""
+    return request.getfixturevalue("process") if request.param == "gateway" else None
 
 
 @pytest.fixture
-def storage(root: Path) -> FolderStorage:
-    return FolderStorage(root)
+def root(gateway: GatewayProcess | None, tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "storage" if gateway is None else gateway.root
+    yield root
+    remove_tree(root)
+
+
+@pytest.fixture
+async def storage(
+    gateway: GatewayProcess | None, root: Path, tmp_path: Path
+) -> AsyncIterator[Storage]:
+    if gateway is None:
+        yield FolderStorage(root)
+        return
+    pods = ProcessPods(root, tmp_path)
+    pods.running = {(namespace, DEFAULT_CLAIM): gateway for namespace in ("default", "other")}
+    async with GatewayPool(pods) as pool:
+        yield GatewayStorage(pool)
+    assert (pods.started, pods.deleted) == (0, [])
 
 
 @pytest.fixture
@@ -61,7 +96,7 @@ def _checkpoint(paths: JobPaths, step: int, generation: int = 1) -> Manifest:
 # --- Records and logs
 
 
-async def test_a_job_without_files_has_nothing(storage: FolderStorage, job: Job) -> None:
+async def test_a_job_without_files_has_nothing(storage: Storage, job: Job) -> None:
     assert await storage.generations(job) == ()
     assert await storage.records(job, 1, 0, 10) == []
     assert await storage.read_log(job, 0, 0, 10) == b""
@@ -72,16 +107,14 @@ async def test_a_job_without_files_has_nothing(storage: FolderStorage, job: Job)
 
 
 async def test_generations_are_those_with_records(
-    storage: FolderStorage, job: Job, paths: JobPaths
+    storage: Storage, job: Job, paths: JobPaths
 ) -> None:
     for name in ("g000010.jsonl", "g000002.jsonl", "g1234567.jsonl", "g3.jsonl", "note.txt"):
         (paths.records / name).touch()
     assert await storage.generations(job) == (2, 10, 1234567)
 
 
-async def test_a_torn_line_is_not_there_yet(
-    storage: FolderStorage, job: Job, paths: JobPaths
-) -> None:
+async def test_a_torn_line_is_not_there_yet(storage: Storage, job: Job, paths: JobPaths) -> None:
     file = paths.record_file(1)
     file.write_bytes(b'{"a": 1}\n{"b": "\xc3\xa9"}\n{"c"')
     assert await storage.records(job, 1, 0, 10) == ['{"a": 1}', '{"b": "é"}']
@@ -94,7 +127,7 @@ async def test_a_torn_line_is_not_there_yet(
 
 @pytest.mark.parametrize("width", [1, 300])
 async def test_any_part_of_a_long_file_can_be_read(
-    storage: FolderStorage, job: Job, paths: JobPaths, width: int
+    storage: Storage, job: Job, paths: JobPaths, width: int
 ) -> None:
     lines = [f"{n}" * width for n in range(3000)]
     paths.record_file(1).write_text("\n".join(lines) + "\n")
@@ -108,8 +141,13 @@ async def test_any_part_of_a_long_file_can_be_read(
     assert found == lines
 
 
+async def test_reading_far_behind_the_end_ends(storage: Storage, job: Job, paths: JobPaths) -> None:
+    paths.record_file(1).write_text("{}\n")
+    assert list(await storage.records(job, 1, 2**53, 10)) == []
+
+
 async def test_a_namesakes_records_are_not_mistaken_for_the_jobs(
-    storage: FolderStorage, job: Job, paths: JobPaths
+    storage: Storage, job: Job, paths: JobPaths
 ) -> None:
     paths.record_file(1).write_text("x\n" * 600)
     assert len(await storage.records(job, 1, 0, 1000)) == 600
@@ -119,7 +157,7 @@ async def test_a_namesakes_records_are_not_mistaken_for_the_jobs(
     assert await storage.records(job, 1, 599, 10) == ["longer"]
 
 
-async def test_logs_are_read_by_offset(storage: FolderStorage, job: Job, paths: JobPaths) -> None:
+async def test_logs_are_read_by_offset(storage: Storage, job: Job, paths: JobPaths) -> None:
     paths.log_file(1).write_bytes(b"hello world\n")
     assert await storage.log_size(job, 1) == 12
     assert await storage.read_log(job, 1, 6, 5) == b"world"
@@ -133,7 +171,7 @@ async def test_logs_are_read_by_offset(storage: FolderStorage, job: Job, paths: 
 
 
 async def test_committed_checkpoints_come_newest_first(
-    storage: FolderStorage, job: Job, paths: JobPaths
+    storage: Storage, job: Job, paths: JobPaths
 ) -> None:
     for step in (100, 300, 200):
         _checkpoint(paths, step)
@@ -156,7 +194,7 @@ async def test_committed_checkpoints_come_newest_first(
     )
 
 
-async def test_files_of_a_checkpoint(storage: FolderStorage, job: Job, paths: JobPaths) -> None:
+async def test_files_of_a_checkpoint(storage: Storage, job: Job, paths: JobPaths) -> None:
     made = _checkpoint(paths, 100)
     listed = await storage.files(job, made.id)
     size = os.stat(paths.checkpoints / made.id / "manifest.json").st_size
@@ -166,7 +204,7 @@ async def test_files_of_a_checkpoint(storage: FolderStorage, job: Job, paths: Jo
 
 @pytest.mark.parametrize("checkpoint", ["", "..", "nonsense", "step-0000000007.g000001"])
 async def test_an_unknown_checkpoint_is_not_found(
-    storage: FolderStorage, job: Job, paths: JobPaths, checkpoint: str
+    storage: Storage, job: Job, paths: JobPaths, checkpoint: str
 ) -> None:
     (paths.checkpoints / "step-0000000007.g000001").mkdir()
     with pytest.raises(JobNotFound, match="checkpoint"):
@@ -197,7 +235,7 @@ def output(paths: JobPaths, tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("output")
-async def test_only_finished_plain_files_are_listed(storage: FolderStorage, job: Job) -> None:
+async def test_only_finished_plain_files_are_listed(storage: Storage, job: Job) -> None:
     assert await storage.files(job, None) == (
         ("a file, é", 10),
         ("model/assets/empty", 0),
@@ -206,7 +244,7 @@ async def test_only_finished_plain_files_are_listed(storage: FolderStorage, job:
 
 
 @pytest.mark.usefixtures("output")
-async def test_files_are_read_by_offset(storage: FolderStorage, job: Job) -> None:
+async def test_files_are_read_by_offset(storage: Storage, job: Job) -> None:
     assert await storage.read_file(job, None, "a file, é", 0, 4) == b"0123"
     assert await storage.read_file(job, None, "a file, é", 8, 4) == b"89"
     assert await storage.read_file(job, None, "a file, é", 10, 4) == b""
@@ -239,13 +277,13 @@ async def test_files_are_read_by_offset(storage: FolderStorage, job: Job) -> Non
         "x/" * 3000 + "x",
     ],
 )
-async def test_nothing_else_can_be_read(storage: FolderStorage, job: Job, path: str) -> None:
+async def test_nothing_else_can_be_read(storage: Storage, job: Job, path: str) -> None:
     with pytest.raises(JobNotFound):
         await storage.read_file(job, None, path, 0, 10)
 
 
 async def test_a_tree_that_is_a_link_is_not_followed(
-    storage: FolderStorage, job: Job, output: Path, tmp_path: Path
+    storage: Storage, job: Job, output: Path, tmp_path: Path
 ) -> None:
     remove_tree(output)
     os.symlink(tmp_path, output)
@@ -257,13 +295,13 @@ async def test_a_tree_that_is_a_link_is_not_followed(
 # --- Sources
 
 
-async def test_a_source_is_there_once_committed(storage: FolderStorage, root: Path) -> None:
-    writer = storage.open_source("default", DIGEST, len(DATA))
+async def test_a_source_is_there_once_committed(storage: Storage, root: Path) -> None:
+    writer = storage.open_source("default", DEFAULT_CLAIM, DIGEST, len(DATA))
     await writer.write(DATA[:100])
     await writer.write(DATA[100:])
-    assert not await storage.has_source("default", DIGEST)
+    assert not await storage.has_source("default", DEFAULT_CLAIM, DIGEST)
     await writer.commit()
-    assert await storage.has_source("default", DIGEST)
+    assert await storage.has_source("default", DEFAULT_CLAIM, DIGEST)
     await writer.abort()
     assert source_archive(root, DIGEST).read_bytes() == DATA
     assert _parts(root) == []
@@ -277,10 +315,8 @@ def _parts(root: Path) -> list[str]:
     return [name for name in _files(root) if name.startswith(".tmp")]
 
 
-async def test_the_same_source_may_come_several_times_at_once(
-    storage: FolderStorage, root: Path
-) -> None:
-    writers = [storage.open_source("default", DIGEST, len(DATA)) for _ in range(5)]
+async def test_the_same_source_may_come_several_times_at_once(storage: Storage, root: Path) -> None:
+    writers = [storage.open_source("default", DEFAULT_CLAIM, DIGEST, len(DATA)) for _ in range(5)]
     for writer in writers:
         await writer.write(DATA)
     await asyncio.gather(*(writer.commit() for writer in writers))
@@ -298,48 +334,66 @@ async def test_the_same_source_may_come_several_times_at_once(
     ],
 )
 async def test_a_wrong_source_leaves_nothing(
-    storage: FolderStorage, root: Path, data: bytes, size: int, field: str
+    storage: Storage, root: Path, data: bytes, size: int, field: str
 ) -> None:
-    writer = storage.open_source("default", DIGEST, size)
+    writer = storage.open_source("default", DEFAULT_CLAIM, DIGEST, size)
     with pytest.raises(InvalidJob, match=field):
         await _send(writer, data)
-    assert not await storage.has_source("default", DIGEST)
+    assert not await storage.has_source("default", DEFAULT_CLAIM, DIGEST)
     assert _files(root) == []
 
 
-async def _send(writer: uploads.FolderSourceWriter, data: bytes) -> None:
+async def _send(writer: SourceWriter, data: bytes) -> None:
     await writer.write(data)
     await writer.commit()
 
 
-async def test_an_aborted_source_leaves_nothing(storage: FolderStorage, root: Path) -> None:
-    writer = storage.open_source("default", DIGEST, len(DATA))
+async def test_an_aborted_source_leaves_nothing(storage: Storage, root: Path) -> None:
+    writer = storage.open_source("default", DEFAULT_CLAIM, DIGEST, len(DATA))
     await writer.write(DATA[:10])
     await writer.abort()
     await writer.abort()
     assert _files(root) == []
 
 
+async def test_an_abort_that_is_cancelled_leaves_nothing(storage: Storage, root: Path) -> None:
+    writer = storage.open_source("default", DEFAULT_CLAIM, DIGEST, len(DATA))
+    await writer.write(DATA[:10])
+    assert _parts(root)
+    # Whoever is cancelled aborts, while the threads that could remove the file are busy.
+    busy = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(busy.wait)
+        abort = asyncio.ensure_future(writer.abort())
+        await asyncio.sleep(0)
+        abort.cancel()
+        with suppress(asyncio.CancelledError):
+            await abort
+        busy.set()
+        await eventually(lambda: not _parts(root))
+
+
 @pytest.mark.parametrize("digest", ["", "../../etc", DIGEST.upper(), DIGEST[:-1], DIGEST + "\n"])
-async def test_a_digest_is_a_digest(storage: FolderStorage, digest: str) -> None:
+async def test_a_digest_is_a_digest(storage: Storage, digest: str) -> None:
     with pytest.raises(InvalidJob, match=r"source\.digest"):
-        await storage.has_source("default", digest)
+        await storage.has_source("default", DEFAULT_CLAIM, digest)
     with pytest.raises(InvalidJob, match=r"source\.digest"):
-        storage.open_source("default", digest, 1)
+        storage.open_source("default", DEFAULT_CLAIM, digest, 1)
 
 
-async def test_a_folder_that_cannot_be_written_is_named(storage: FolderStorage, root: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_named(storage: Storage, root: Path) -> None:
     os.mkdir(root)
     (root / "sources").write_text("in the way")
     with pytest.raises(ClusterUnavailable, match=f"{root}/sources: .*check its disk"):
-        await _send(storage.open_source("default", DIGEST, len(DATA)), DATA)
+        await _send(storage.open_source("default", DEFAULT_CLAIM, DIGEST, len(DATA)), DATA)
     full = uploads.unavailable(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert str(full) == f"{root}: No space left on device; make room on its disk"
 
 
-async def _upload(storage: FolderStorage, namespace: str, data: bytes) -> str:
+async def _upload(storage: Storage, namespace: str, data: bytes) -> str:
     digest = hashlib.sha256(data).hexdigest()
-    await _send(storage.open_source(namespace, digest, len(data)), data)
+    await _send(storage.open_source(namespace, DEFAULT_CLAIM, digest, len(data)), data)
     return digest
 
 
@@ -350,26 +404,26 @@ def _age(root: Path) -> None:
             os.utime(path, (old, old))
 
 
-async def test_sources_that_nobody_uses_are_removed(storage: FolderStorage, root: Path) -> None:
+async def test_sources_that_nobody_uses_are_removed(storage: Storage, root: Path) -> None:
     used = await _upload(storage, "default", b"used")
     unused = await _upload(storage, "default", b"unused")
     shared = await _upload(storage, "default", b"shared")
     asked_for = await _upload(storage, "default", b"asked for")
     others = await _upload(storage, "other", b"others")
-    assert await storage.has_source("other", shared)
-    left = storage.open_source("default", DIGEST, 10)
+    assert await storage.has_source("other", DEFAULT_CLAIM, shared)
+    left = storage.open_source("default", DEFAULT_CLAIM, DIGEST, 10)
     await left.write(b"half")
-    await storage.collect_sources("default", frozenset())
+    await storage.collect_sources("default", DEFAULT_CLAIM, frozenset())
     assert len(list((root / "sources").glob("*.tar.gz"))) == 5
     _age(root)
-    assert await storage.has_source("default", asked_for)
-    await storage.collect_sources("default", frozenset({used}))
+    assert await storage.has_source("default", DEFAULT_CLAIM, asked_for)
+    await storage.collect_sources("default", DEFAULT_CLAIM, frozenset({used}))
     assert sorted(path.name for path in (root / "sources").glob("*.tar.gz")) == sorted(
         f"{digest}.tar.gz" for digest in (used, shared, asked_for, others)
     )
     assert unused not in _files(root)
     assert _parts(root) == []
-    await storage.collect_sources("other", frozenset())
+    await storage.collect_sources("other", DEFAULT_CLAIM, frozenset())
     assert not source_archive(root, shared).exists()
     assert not source_archive(root, others).exists()
     await left.abort()
@@ -379,7 +433,7 @@ async def test_sources_that_nobody_uses_are_removed(storage: FolderStorage, root
 
 
 async def test_a_deleted_job_leaves_nothing(
-    storage: FolderStorage, root: Path, job: Job, output: Path
+    storage: Storage, root: Path, job: Job, output: Path
 ) -> None:
     output.joinpath("model").chmod(0)
     await storage.delete_job(job)
@@ -388,7 +442,7 @@ async def test_a_deleted_job_leaves_nothing(
 
 
 async def test_a_namesakes_files_stay(
-    storage: FolderStorage, root: Path, job: Job, paths: JobPaths
+    storage: Storage, root: Path, job: Job, paths: JobPaths
 ) -> None:
     other = paths.folder.parent / "another-uid"
     other.mkdir()
@@ -397,7 +451,7 @@ async def test_a_namesakes_files_stay(
 
 
 async def test_a_folder_that_became_a_link_goes_without_its_target(
-    storage: FolderStorage, job: Job, paths: JobPaths, tmp_path: Path
+    storage: Storage, job: Job, paths: JobPaths, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
     target.mkdir()
@@ -410,7 +464,7 @@ async def test_a_folder_that_became_a_link_goes_without_its_target(
 
 
 async def test_files_written_while_a_job_is_deleted_go_too(
-    storage: FolderStorage, job: Job, paths: JobPaths
+    storage: Storage, job: Job, paths: JobPaths
 ) -> None:
     stop = asyncio.Event()
 

@@ -14,6 +14,7 @@ import psutil
 from controller.local.cluster import ProcessCluster
 from controller.model import Job, PodSeen
 from controller.ports import Cluster
+from controller.render import LABEL_WORKER
 from tests.fakes import FakeCluster
 from trainer.contract import ENV_POD_UID, ENV_WORKER_INDEX
 
@@ -28,8 +29,10 @@ def manifest(name: str, index: int, command: list[str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [{"name": "worker", "command": command, "env": env}]},
+        "metadata": {"name": name, "labels": {LABEL_WORKER: str(index)}},
+        "spec": {
+            "containers": [{"name": "worker", "image": "none", "command": command, "env": env}]
+        },
     }
 
 

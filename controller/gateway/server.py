@@ -1,0 +1,57 @@
+"""The gRPC server of a storage gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from controller.gateway.service import StorageService
+from controller.gateway.token import TokenFile, TokenInterceptor
+from controller.local.storage import FolderStorage
+from controller.wire_errors import ErrorInterceptor
+from protos.taas.v1 import storage_service_pb2, storage_service_pb2_grpc
+
+# Seconds that calls in flight get when the gateway is told to stop; reads go on elsewhere.
+_STOP_GRACE_S = 2.0
+_OPTIONS = [
+    # The digests that a namespace keeps come in one message; the rest is far smaller.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+    # The controller asks on idle connections whether the gateway is still there.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+@asynccontextmanager
+async def serving(root: Path, address: str, token: TokenFile) -> AsyncIterator[str]:
+    """Serve a folder at HOST:PORT, any free port for 0, for as long as the block runs.
+
+    Gives the address as it is. Raises OSError when it cannot be had.
+    """
+    server = grpc.aio.server(
+        interceptors=[TokenInterceptor(token), ErrorInterceptor()], options=_OPTIONS
+    )
+    storage_service_pb2_grpc.add_StorageServiceServicer_to_server(
+        StorageService(FolderStorage(root)), server
+    )
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"{address}: cannot be listened at; give another HOST:PORT") from error
+    await server.start()
+    name = storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"].full_name
+    for service in ("", name):
+        await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+    host, _, _ = address.rpartition(":")
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await server.stop(_STOP_GRACE_S)

@@ -1,0 +1,1 @@
+"""The backend on Kubernetes. Only this package knows the Kubernetes client."""

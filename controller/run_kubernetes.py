@@ -1,0 +1,90 @@
+"""Runs the controller on Kubernetes: the API server is the store, pods are the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from controller.config import KubernetesConfig
+from controller.gateway.pods import GatewaySettings
+from controller.gateway.pool import GatewayPool
+from controller.gateway.storage import GatewayStorage
+from controller.kubernetes.client import Api, connected
+from controller.kubernetes.cluster import KubernetesCluster
+from controller.kubernetes.gateways import KubernetesGatewayPods
+from controller.kubernetes.leader import Candidate, leading
+from controller.kubernetes.recorder import Recorder
+from controller.kubernetes.store import KubernetesStore
+from controller.render import Platform, kubernetes_settings
+from controller.server import serving
+from controller.service import Limits
+from protos import __version__
+from protos.taas.v1 import training_service_pb2
+
+_log = logging.getLogger(__name__)
+
+
+async def run(config: KubernetesConfig) -> None:
+    """Wait to lead, then serve until cancelled. Raises LeadershipLost: another may lead by now,
+    so the process has to end."""
+    async with _alive(config.health), connected(config.kubeconfig) as api:
+        me = Candidate(config.namespace, config.pod)
+        async with leading(api, me) as leadership:
+            _log.info("%s leads", config.pod)
+            async with _served(config, api):
+                await leadership.announce()
+                await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
+    limits = Limits()
+    info = training_service_pb2.ServiceInfo(
+        version=__version__,
+        backend="kubernetes",
+        max_source_bytes=limits.max_source_bytes,
+        max_workers=limits.max_workers,
+    )
+    settings = kubernetes_settings(config.worker_target, Platform(config.trainer_image))
+    gateway_pods = KubernetesGatewayPods(api, GatewaySettings(config.controller_image))
+    pool = GatewayPool(gateway_pods)
+    storage = GatewayStorage(pool)
+    async with Recorder(api, instance=config.pod) as recorder:
+        store = KubernetesStore(api, recorder)
+        cluster = KubernetesCluster(api, recorder)
+        async with (
+            store,
+            cluster,
+            gateway_pods,
+            pool,
+            serving(
+                config.listen,
+                store,
+                cluster,
+                storage,
+                pods=settings,
+                info=info,
+                limits=limits,
+            ),
+        ):
+            yield
+
+
+@asynccontextmanager
+async def _alive(address: str) -> AsyncIterator[None]:
+    """Answer the probes for the process, whether it leads or waits to."""
+    server = grpc.aio.server()
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(None)
