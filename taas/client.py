@@ -35,6 +35,8 @@ _SLOWEST_UPLOAD_BYTES_PER_S = 64 << 10
 SubmitProgress = Callable[[str, int, int], None]
 # Told why the service was lost, each time before a stream is opened again.
 OnLost = Callable[[ServiceUnavailable], None]
+# Told once that a stream which was lost gets answers again.
+OnBack = Callable[[], None]
 
 
 class Client:
@@ -204,14 +206,15 @@ class Client:
         from_now: bool = False,
         reconnect_for_s: float = 60.0,
         on_lost: OnLost | None = None,
+        on_back: OnBack | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[Event]:
         """Yield a job's history from the cursor on, then what happens, until it is final.
 
         When the service goes away the stream is opened again after the last event seen, so each
         event comes once; ServiceUnavailable is raised when it stays away for reconnect_for_s.
-        on_lost is told each time; what it raises ends the watch. TimedOut is raised when
-        timeout_s are over.
+        on_lost is told of each try, on_back once when answers come again; what they raise ends
+        the watch. TimedOut is raised when timeout_s are over.
         """
         request = wire.WatchTrainingJobRequest(name=self._n(name), cursor=cursor, from_now=from_now)
 
@@ -221,7 +224,9 @@ class Client:
             # An event without a kind says only where the stream stands.
             return answer.event if answer.event.WhichOneof("kind") else None
 
-        retry = streams.Retry(self.target, self._closed, reconnect_for_s, on_lost, timeout_s)
+        retry = streams.Retry(
+            self.target, self._closed, reconnect_for_s, on_lost, timeout_s, on_back
+        )
         return streams.resumed(self._stub.WatchTrainingJob, request, accept, retry)
 
     def logs(
@@ -234,6 +239,7 @@ class Client:
         cursor: str = "",
         reconnect_for_s: float = 60.0,
         on_lost: OnLost | None = None,
+        on_back: OnBack | None = None,
     ) -> Iterator[wire.StreamLogsResponse]:
         """Yield what workers print (-1: all of them), each piece once; reconnects as watch."""
         request = wire.StreamLogsRequest(
@@ -246,7 +252,7 @@ class Client:
                 request.tail_lines = 0
             return answer
 
-        retry = streams.Retry(self.target, self._closed, reconnect_for_s, on_lost, None)
+        retry = streams.Retry(self.target, self._closed, reconnect_for_s, on_lost, None, on_back)
         return streams.resumed(self._stub.StreamLogs, request, accept, retry)
 
     def wait(

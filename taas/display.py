@@ -33,7 +33,6 @@ from protos.taas.v1.job_pb2 import (
     WorkerState,
 )
 from taas import names, plain, units
-from taas.errors import TaasError
 from taas.picture import Picture, Worker
 
 PHASE_STYLES: Mapping[Phase, str] = {
@@ -70,7 +69,8 @@ class LiveDisplay:
         self._console = console
         self._title = title
         self._picture = picture
-        self._lost = False
+        # Why the service does not answer, while it does not.
+        self._lost = ""
         self._live = Live(
             get_renderable=self._render, console=console, refresh_per_second=_FRAMES_PER_S
         )
@@ -84,14 +84,17 @@ class LiveDisplay:
 
     def event(self, event: Event) -> None:
         """Show an event."""
-        self._lost = False
         self._picture = self._picture.after(event)
         for line in _lasting_lines(event):
             self._console.print(line)
 
-    def lost(self, error: TaasError) -> None:
-        """Show that the service went away."""
-        self._lost = True
+    def lost(self, why: str) -> None:
+        """Show that the service went away, until it is back."""
+        self._lost = why
+
+    def back(self) -> None:
+        """Show that the service answers again."""
+        self._lost = ""
 
     def _render(self) -> RenderableType:
         picture = self._picture
@@ -104,7 +107,7 @@ class LiveDisplay:
             found = picture.checkpoint
             rows.append(_row("checkpoint", f"step {found.step:,}  {units.size(found.size_bytes)}"))
         if self._lost:
-            rows.append(Text("the service does not answer; trying again", style="yellow"))
+            rows.append(Text(units.harmless(self._lost), style="yellow"))
         return Group(*rows)
 
     def _header(self) -> Text:

@@ -177,6 +177,7 @@ def _details(error: Any) -> tuple[Any, ...]:
 
 _DETAIL_KINDS = (
     error_details_pb2.BadRequest,
+    error_details_pb2.ErrorInfo,
     error_details_pb2.QuotaFailure,
     error_details_pb2.ResourceInfo,
     error_details_pb2.RetryInfo,

@@ -15,7 +15,6 @@ from datetime import datetime
 from protos.taas.v1.history_pb2 import Evaluation, Event, Exported, Record, Restored, StateChange
 from protos.taas.v1.job_pb2 import Checkpoint, Failure, Progress
 from taas import names, units
-from taas.errors import TaasError
 
 Fields = dict[str, object]
 
@@ -41,10 +40,16 @@ class PlainDisplay:
         for line in lines(event):
             self._write(line)
 
-    def lost(self, error: TaasError) -> None:
+    def lost(self, why: str) -> None:
         """Show that the service went away."""
-        time = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._note(f"{time} reconnecting reason={_value(str(error))}")
+        self._note(f"{self._time()} {why}")
+
+    def back(self) -> None:
+        """Show that the service answers again."""
+        self._note(f"{self._time()} connected again")
+
+    def _time(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def lines(event: Event) -> Iterator[str]:

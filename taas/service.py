@@ -7,7 +7,6 @@ long for a socket, in a private folder under /tmp) is where it listens.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import signal
@@ -16,12 +15,13 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from protos.taas.v1.training_service_pb2 import ServiceInfo
+from taas import locks
 from taas.client import Client
-from taas.errors import ServiceUnavailable, TaasError
+from taas.errors import InternalError, ServiceUnavailable
 from taas.location import check_private, socket_path, state_folder, target_of
 
 _LOG_LIMIT_BYTES = 10 << 20
@@ -30,6 +30,12 @@ _START_S = 60.0
 _STOP_S = 30.0
 # Workers save before they go; the longest grace a job may ask for is for the service to know.
 _STOP_WORKERS_S = 600.0
+# What the holder of the lock is at.
+_STARTING = "start"
+_STOPPING = "stop"
+
+# Told once why a call waits for another process.
+OnWait = Callable[[str], None]
 
 
 def module_command(module: str) -> list[str]:
@@ -58,6 +64,8 @@ class LocalService:
         self.socket = socket_path(self.home)
         self.target = target_of(self.home)
         self.log = self.home / "controller.log"
+        # There when the service was started by a `taas run` and is to end with the last of them.
+        self.marker = self.home / "started-by-run"
         self._command = list(command or module_command("controller"))
 
     def info(self) -> ServiceInfo | None:
@@ -67,34 +75,82 @@ class LocalService:
         with Client(self.target, retry_for_s=0) as client:
             try:
                 return client.service_info()
-            except ServiceUnavailable:
+            except ServiceUnavailable as error:
+                if error.answered:
+                    raise
                 return None
 
-    def start(self) -> bool:
+    def start(self, *, lasting: bool | None = None, on_wait: OnWait | None = None) -> bool:
         """Make sure that the service runs; return True if this call started it.
 
-        Raises ServiceUnavailable, with the end of the service's log, if it cannot be started.
+        With `lasting` it stays until it is stopped; with False, if this call starts it, it ends
+        with the last run (`stop_after_runs`); with None that is as it was. A stop that goes on
+        is waited for, and `on_wait` told. Raises ServiceUnavailable, with the end of the
+        service's log, if it cannot be started.
         """
-        if self.info() is not None:
-            return False
         self._make_folders()
-        with self._lock():
-            # Somebody else may have started it while this process waited for the lock.
+        with self._lock(_STARTING, on_wait):
+            if lasting:
+                self.marker.unlink(missing_ok=True)
             if self.info() is not None:
                 return False
+            if lasting is False:
+                # Before the service is there, so that no interruption leaves it without.
+                with locks.opened(self.marker):
+                    pass
             self._spawn()
         return True
 
-    def stop(self, *, keep_jobs: bool = False) -> bool:
+    def stop(self, *, keep_jobs: bool = False, on_wait: OnWait | None = None) -> bool:
         """Stop the service, and its workers unless keep_jobs; return False if there was nothing.
 
         Workers save first. Jobs that were not final go on when the service is started again.
+        Until all of that is done nobody can start it.
         """
+        if not self.home.exists():
+            return False
+        with self._lock(_STOPPING, on_wait):
+            return self._stop(keep_jobs=keep_jobs)
+
+    @contextlib.contextmanager
+    def in_use_by_run(self) -> Iterator[None]:
+        """Count as a run that needs the service, in this and all other processes."""
+        self._make_folders()
+        # Held alone only for the moment in which a run finds out that it is the last.
+        with locks.shared(self._runs):
+            yield
+
+    def stop_after_runs(self, is_idle: Callable[[], bool], *, on_wait: OnWait | None) -> bool:
+        """Stop the service if a run started it, no run uses it any more, and it is idle.
+
+        Returns False if it goes on for a job. Call it after `in_use_by_run`: of several runs
+        that end at once, the last one to get here stops it.
+        """
+        # Whatever keeps it from being looked at, nothing was started from here.
+        if not os.path.exists(self.marker):
+            return True
+        with self._lock(_STOPPING, on_wait):
+            if not self.marker.exists() or self._has_runs() or self.info() is None:
+                return True
+            if not is_idle():
+                return False
+            return self._stop(keep_jobs=False)
+
+    @property
+    def _runs(self) -> Path:
+        return self.home / "runs.lock"
+
+    def _has_runs(self) -> bool:
+        with locks.opened(self._runs) as file:
+            return not locks.taken(file)
+
+    def _stop(self, *, keep_jobs: bool) -> bool:
         info = self.info()
         if info is not None:
             _end_process(info.pid)
-        if not keep_jobs and self.home.exists():
+        if not keep_jobs:
             self._stop_workers()
+        self.marker.unlink(missing_ok=True)
         return info is not None
 
     def _make_folders(self) -> None:
@@ -128,12 +184,20 @@ class LocalService:
             )
         # Reaps the service should it end before this process does.
         threading.Thread(target=process.wait, name="reap service", daemon=True).start()
+        try:
+            self._await(process, begin)
+        except BaseException:
+            # Also on Ctrl-C: a service that comes up later would be one that nobody knows of.
+            process.kill()
+            raise
+
+    def _await(self, process: subprocess.Popen[bytes], begin: int) -> None:
+        """Wait until the service answers; its words in the log start at `begin`."""
         deadline = time.monotonic() + _START_S
         while self.info() is None:
             if process.poll() is not None:
                 raise ServiceUnavailable(self._death_notice(process.returncode, begin))
             if time.monotonic() > deadline:
-                process.kill()
                 raise ServiceUnavailable(
                     f"the service did not come up within {_START_S:.0f} s; its log: {self.log}"
                 )
@@ -165,18 +229,29 @@ class LocalService:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise TaasError(
+            raise InternalError(
                 f"workers are still running after {_STOP_WORKERS_S:.0f} s; "
                 f"their logs are below {self.home}"
             ) from error
         if done.returncode != 0:
             tail = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-12:])
-            raise TaasError(f"stopping the workers failed (exit code {done.returncode}):\n{tail}")
+            raise InternalError(
+                f"stopping the workers failed (exit code {done.returncode}):\n{tail}"
+            )
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.home / "start.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    def _lock(self, word: str, on_wait: OnWait | None) -> Iterator[None]:
+        """Be the only one who starts or stops the service; say once if that takes a stop to end."""
+        said = False
+
+        def waiting(for_word: str) -> None:
+            nonlocal said
+            # A start takes seconds, which nobody need be told about.
+            if on_wait is not None and not said and for_word != _STARTING:
+                said = True
+                on_wait("waiting for a `taas down` to let the workers save")
+
+        with locks.alone(self.home / "start.lock", word, waiting):
             yield
 
 

@@ -53,13 +53,14 @@ class Backoff:
 @dataclass(frozen=True, slots=True)
 class Retry:
     """How a stream copes: whom it calls, when the client is closed, how long the service may
-    stay away, who is told about it, and how long the stream may last in all."""
+    stay away, who is told of each try and that it is back, how long the stream may last in all."""
 
     target: str
     closed: threading.Event
     reconnect_for_s: float
     on_lost: Callable[[ServiceUnavailable], None] | None
     timeout_s: float | None
+    on_back: Callable[[], None] | None = None
 
 
 def resumed(
@@ -72,15 +73,21 @@ def resumed(
     in `request`, so that the stream is opened again after the last answer accepted."""
     deadline = None if retry.timeout_s is None else time.monotonic() + retry.timeout_s
     backoff: Backoff | None = None
+    away = False
     while True:
         opened = time.monotonic()
         call = _open(method, request, deadline, retry)
         try:
             for answer in call:
                 backoff = None
+                if away and retry.on_back is not None:
+                    retry.on_back()
+                away = False
                 item = accept(answer)
                 if item is not None:
                     yield item
+            if away and retry.on_back is not None:
+                retry.on_back()
             return
         except grpc.RpcError as error:
             if deadline is not None and time.monotonic() >= deadline:
@@ -88,6 +95,7 @@ def resumed(
             if time.monotonic() - opened > _STEADY_S:
                 backoff = None
             backoff = backoff or Backoff(retry.reconnect_for_s)
+            away = True
             _pause(error, backoff, retry)
         finally:
             call.cancel()

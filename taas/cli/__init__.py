@@ -11,10 +11,14 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
-from taas.cli import files, follow, jobs, local, submit
-from taas.cli.context import Context, ExitCode, Out, exit_code_of
-from taas.errors import ServiceUnavailable, TaasError
-from taas.service import LocalService
+try:
+    from taas.cli import files, follow, jobs, local, submit
+    from taas.cli.context import Context, ExitCode, Out, exit_code_of
+    from taas.errors import ServiceUnavailable, TaasError
+    from taas.service import LocalService
+except KeyboardInterrupt:
+    # Loading takes long enough to be interrupted; nothing has been done yet.
+    raise SystemExit(130) from None
 
 _EPILOG = """\
 examples:
@@ -35,13 +39,13 @@ environment:
 
 def main(argv: Sequence[str] | None = None, *, service: LocalService | None = None) -> int:
     """Run one command and return its exit code. `service` is the one on this machine."""
-    args = _parser().parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        # A name that this terminal cannot show must not end the command.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    out = Out(as_json=args.output == "json")
     try:
+        args = _parser().parse_args(argv)
+        for stream in (sys.stdout, sys.stderr):
+            # A name that this terminal cannot show must not end the command.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        out = Out(as_json=args.output == "json")
         with _ended_by_signals():
             return _run(args, out, service)
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from protos.taas.v1.history_pb2 import Event
@@ -11,7 +12,7 @@ from taas import names, picture, plain, units
 from taas.cli.context import Context, ExitCode, Out
 from taas.client import Client
 from taas.display import LiveDisplay
-from taas.errors import ServiceUnavailable, TaasError
+from taas.errors import NotFound, ServiceUnavailable
 from taas.picture import Picture
 
 
@@ -25,8 +26,33 @@ class Display(Protocol):
     def event(self, event: Event) -> None:
         """Show an event."""
 
-    def lost(self, error: TaasError) -> None:
-        """Show that the service went away."""
+    def lost(self, why: str) -> None:
+        """Show that the service went away; called once an outage."""
+
+    def back(self) -> None:
+        """Show that the service answers again."""
+
+
+class Outages:
+    """Makes one piece of news of each outage, however many tries it takes to get over it."""
+
+    def __init__(self, lost: Callable[[str], None], back: Callable[[], None]) -> None:
+        self._say_lost = lost
+        self._say_back = back
+        self._away = False
+
+    def lost(self, error: ServiceUnavailable) -> None:
+        """Hear of a failed try."""
+        if not self._away:
+            self._away = True
+            why = str(error) if error.answered else "the service does not answer"
+            self._say_lost(f"{why}; reconnecting")
+
+    def back(self) -> None:
+        """Hear that answers come again."""
+        if self._away:
+            self._away = False
+            self._say_back()
 
 
 class JsonDisplay:
@@ -45,9 +71,13 @@ class JsonDisplay:
         """Show an event."""
         self._out.item(event=event)
 
-    def lost(self, error: TaasError) -> None:
+    def lost(self, why: str) -> None:
         """Show that the service went away, where it is no part of the stream."""
-        self._out.note(f"reconnecting: {error}")
+        self._out.note(why)
+
+    def back(self) -> None:
+        """Show that the service answers again."""
+        self._out.note("connected again")
 
 
 def register(commands: Any, common: Any) -> None:
@@ -87,7 +117,9 @@ def run_watch(ctx: Context) -> ExitCode:
         seen, code = follow(ctx, client, job, cursor=args.cursor, from_now=args.from_now)
         if seen is None:
             return code
-        return end_of(ctx, client.get(args.name))
+        with watched(ctx, job):
+            job = client.get(job.name)
+        return end_of(ctx, job)
 
 
 def follow(
@@ -102,22 +134,40 @@ def follow(
     """Show a job until it is final; return what was seen of it, None if Ctrl-C ended it."""
     seen = picture.of_job(job) if cursor or from_now else Picture()
     display = _display(ctx, ctx.short(job.name), seen)
+    outages = Outages(display.lost, display.back)
 
     def lost(error: ServiceUnavailable) -> None:
-        display.lost(error)
+        outages.lost(error)
         if on_lost is not None:
             on_lost(error)
 
     try:
-        with display:
-            for event in client.watch(job.name, cursor=cursor, from_now=from_now, on_lost=lost):
+        with display, watched(ctx, job):
+            for event in client.watch(
+                job.name, cursor=cursor, from_now=from_now, on_lost=lost, on_back=outages.back
+            ):
                 seen = seen.after(event)
                 display.event(event)
     except KeyboardInterrupt:
-        back = ctx.command(f"watch {ctx.short(job.name)}")
-        ctx.out.note(f"\n{ctx.short(job.name)} goes on running; to come back: {back}")
-        return None, ExitCode.INTERRUPTED
+        return None, left(ctx, job)
     return seen, ExitCode.OK
+
+
+def left(ctx: Context, job: TrainingJob) -> ExitCode:
+    """Say that a job goes on although its watcher leaves, and how to come back."""
+    name = ctx.short(job.name)
+    back = ctx.command(f"watch {name}")
+    ctx.out.note(f"\n{name} goes on running; to come back: {back}")
+    return ExitCode.INTERRUPTED
+
+
+@contextlib.contextmanager
+def watched(ctx: Context, job: TrainingJob) -> Iterator[None]:
+    """Within, a job that is not there was deleted: this command has seen it."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(f"{ctx.short(job.name)} was deleted", job.name) from error
 
 
 def end_of(ctx: Context, job: TrainingJob) -> ExitCode:
@@ -144,13 +194,15 @@ def run_logs(ctx: Context) -> ExitCode:
     with ctx.client() as client:
         job = client.get(args.name)
         labelled = args.worker < 0 and job.spec.workers > 1
+        outages = Outages(out.note, lambda: out.note("connected again"))
         try:
             for piece in client.logs(
                 args.name,
                 worker=args.worker,
                 follow=args.follow,
                 tail_lines=args.tail,
-                on_lost=lambda error: out.note(f"reconnecting: {error}"),
+                on_lost=outages.lost,
+                on_back=outages.back,
             ):
                 if out.as_json:
                     out.item(log=piece)

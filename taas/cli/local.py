@@ -37,7 +37,7 @@ def register(commands: Any, common: Any) -> None:
 
 def run_up(ctx: Context) -> ExitCode:
     """Start the service."""
-    started = ctx.local.start()
+    started = ctx.local.start(lasting=True, on_wait=ctx.out.note)
     info = ctx.local.info()
     fields = {
         "started": started,
@@ -57,7 +57,7 @@ def run_up(ctx: Context) -> ExitCode:
 
 def run_down(ctx: Context) -> ExitCode:
     """Stop the service."""
-    stopped = ctx.local.stop(keep_jobs=ctx.args.keep_jobs)
+    stopped = ctx.local.stop(keep_jobs=ctx.args.keep_jobs, on_wait=ctx.out.note)
     if ctx.out.as_json:
         ctx.out.document({"stopped": stopped, "home": str(ctx.local.home)})
     else:

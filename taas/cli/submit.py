@@ -20,7 +20,7 @@ from taas.picture import Picture
 _Result = TypeVar("_Result")
 
 # A service that is killed more often than this while one call is made has another problem.
-_RESTARTS_IN_A_ROW = 5
+_TRIES_IN_A_ROW = 5
 
 
 def register(commands: Any, common: Any) -> None:
@@ -67,32 +67,47 @@ def run_submit(ctx: Context) -> ExitCode:
     """Submit a job."""
     args, out = ctx.args, ctx.out
     job_wanted = wanted.wanted(ctx)
+    job = None
     with ctx.client() as client:
-        with files.transfer(out) as progress:
-            job = wanted.create(
-                client,
-                job_wanted,
-                request_id=args.request_id,
-                validate_only=args.dry_run,
-                progress=progress,
-            )
-        name = ctx.short(job.name)
-        if args.dry_run:
-            out.text(f"{name} could be created")
-        elif not out.as_json:
-            out.line(f"created {name}")
-        if out.as_json and not args.watch:
-            out.document(job)
-        if args.dry_run or not args.watch:
-            if not args.dry_run and not out.as_json:
-                out.note(f"to watch it: {ctx.command(f'watch {name}')}")
-            return ExitCode.OK
-        if out.as_json:
-            out.item(job=job)
-        seen, code = follow.follow(ctx, client, job)
+        try:
+            with files.transfer(out) as progress:
+                job = wanted.create(
+                    client,
+                    job_wanted,
+                    request_id=args.request_id,
+                    validate_only=args.dry_run,
+                    progress=progress,
+                )
+            _say_created(ctx, job)
+            if args.dry_run or not args.watch:
+                return ExitCode.OK
+            seen, code = follow.follow(ctx, client, job)
+        except KeyboardInterrupt:
+            if job is None or args.dry_run:
+                raise
+            return follow.left(ctx, job)
         if seen is None:
             return code
-        return follow.end_of(ctx, client.get(job.name))
+        with follow.watched(ctx, job):
+            job = client.get(job.name)
+        return follow.end_of(ctx, job)
+
+
+def _say_created(ctx: Context, job: TrainingJob) -> None:
+    """Say what a submit has done, before it watches."""
+    args, out = ctx.args, ctx.out
+    name = ctx.short(job.name)
+    if out.as_json:
+        if args.watch and not args.dry_run:
+            out.item(job=job)
+        else:
+            out.document(job)
+    elif args.dry_run:
+        out.line(f"{name} could be created")
+    else:
+        out.line(f"created {name}")
+        if not args.watch:
+            out.note(f"to watch it: {ctx.command(f'watch {name}')}")
 
 
 def run_run(ctx: Context) -> ExitCode:
@@ -102,36 +117,46 @@ def run_run(ctx: Context) -> ExitCode:
             "--target", "run works on this machine; for a service elsewhere: taas submit --watch"
         )
     job_wanted = wanted.wanted(ctx)
-    started = ctx.local.start()
     code = None
     try:
-        with ctx.local_client() as client:
-            code = _run(ctx, client, job_wanted)
+        with ctx.local.in_use_by_run():
+            ctx.local.start(lasting=False, on_wait=ctx.out.note)
+            with ctx.local_client() as client:
+                code = _run(ctx, client, job_wanted)
     finally:
-        # Ctrl-C while watching leaves job and service; anything else leaves no service behind
-        # that nobody asked for.
-        if started and code is not ExitCode.INTERRUPTED:
+        # Ctrl-C once the job is there leaves job and service; anything else leaves no service
+        # behind that nobody asked for.
+        if code is not ExitCode.INTERRUPTED:
             _stop_if_idle(ctx)
     return code
 
 
 def _run(ctx: Context, client: Client, job_wanted: wanted.Wanted) -> ExitCode:
     out = ctx.out
-    with files.transfer(out) as progress:
-        job = wanted.create(
-            client,
-            job_wanted,
-            progress=progress,
-            surviving=lambda call: _surviving(ctx, call),
-        )
-    if out.as_json:
-        out.item(job=job)
-    else:
-        out.line(f"created {ctx.short(job.name)}")
-    seen, code = follow.follow(ctx, client, job, on_lost=lambda _: _start_again(ctx))
+    job = None
+    try:
+        with files.transfer(out) as progress:
+            job = wanted.create(
+                client,
+                job_wanted,
+                progress=progress,
+                surviving=lambda call: _surviving(ctx, call),
+            )
+        if out.as_json:
+            out.item(job=job)
+        else:
+            out.line(f"created {ctx.short(job.name)}")
+        reviver = _Reviver(ctx)
+        seen, code = follow.follow(ctx, client, job, on_lost=lambda _: reviver.start_again())
+    except KeyboardInterrupt:
+        if job is None:
+            raise
+        return follow.left(ctx, job)
     if seen is None:
         return code
-    job = _surviving(ctx, lambda: client.get(job.name))
+    name = job.name
+    with follow.watched(ctx, job):
+        job = _surviving(ctx, lambda: client.get(name))
     code = follow.end_of(ctx, job)
     if code is not ExitCode.OK:
         out.text(f"what its workers printed: taas up; taas logs {ctx.short(job.name)}")
@@ -164,31 +189,58 @@ def _fetch_output(ctx: Context, client: Client, job: TrainingJob, seen: Picture)
 
 def _surviving(ctx: Context, call: Callable[[], _Result]) -> _Result:
     """Call; if the service has gone meanwhile, start it again and call once more."""
-    for _ in range(_RESTARTS_IN_A_ROW):
+    reviver = _Reviver(ctx)
+    for _ in range(_TRIES_IN_A_ROW):
         try:
             return call()
-        except ServiceUnavailable:
-            _start_again(ctx)
+        except ServiceUnavailable as error:
+            # A service that answers is not helped by another start; the client has waited.
+            if error.answered:
+                raise
+            reviver.start_again()
     return call()
 
 
-def _start_again(ctx: Context) -> None:
-    if ctx.local.start():
-        ctx.out.note("the service was gone; started it again")
+class _Reviver:
+    """Starts the service again for one call or stream of a run. A start that fails is one more
+    failed try; only when it fails time after time is that the end."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._failures = 0
+
+    def start_again(self) -> None:
+        """Start the service unless it runs."""
+        local, out = self._ctx.local, self._ctx.out
+        try:
+            if local.start(on_wait=out.note):
+                out.note("the service was gone; started it again")
+            self._failures = 0
+        except ServiceUnavailable:
+            self._failures += 1
+            if self._failures >= _TRIES_IN_A_ROW:
+                raise
 
 
 def _stop_if_idle(ctx: Context) -> None:
-    """Stop the service unless a job is going on; jobs held by their users need no service."""
+    """Stop the service if it is there for runs only and this was the last one, unless a job is
+    going on; jobs held by their users need no service."""
     try:
-        with ctx.local_client() as client:
-            busy = any(
-                not names.is_final(job.status.phase) and job.status.phase != PHASE_SUSPENDED
-                for job in client.list(namespace="-")
+        if not ctx.local.stop_after_runs(lambda: _is_idle(ctx), on_wait=ctx.out.note):
+            ctx.out.note(
+                "the service goes on for the jobs that are not final: `taas list` shows them, "
+                "`taas down` stops it"
             )
-        if not busy:
-            ctx.local.stop()
     except TaasError as error:
         ctx.out.note(f"the service was left running: {error}")
+
+
+def _is_idle(ctx: Context) -> bool:
+    with ctx.local_client() as client:
+        return all(
+            names.is_final(job.status.phase) or job.status.phase == PHASE_SUSPENDED
+            for job in client.list(namespace="-")
+        )
 
 
 def _free_folder(name: str) -> Path:

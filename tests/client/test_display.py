@@ -14,7 +14,7 @@ from protos.taas.v1.history_pb2 import Event, Notice, Record, Restored
 from protos.taas.v1.job_pb2 import TrainingJob, WorkerState
 from taas import names, picture, plain, tables, units
 from taas.display import LiveDisplay
-from taas.errors import InvalidRequest, ServiceUnavailable
+from taas.errors import InvalidRequest
 from taas.picture import Picture
 from tests.client import events
 
@@ -84,7 +84,7 @@ def draw(
     with LiveDisplay(console, "mnist", Picture()) as display:
         for event in events.scripted(script, workers):
             display.event(event)
-        display.lost(ServiceUnavailable("away"))
+        display.lost("the service is away; reconnecting")
     return raw.getvalue().decode(encoding)
 
 
@@ -101,7 +101,7 @@ def test_live_display() -> None:
         "loss 0.1095  accuracy 0.9804",
         "● 0 running   ● 1 running",
         "checkpoint  step 1,000  5.0 MB",
-        "the service does not answer; trying again",
+        "the service is away; reconnecting",
     ):
         assert text in said
 

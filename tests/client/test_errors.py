@@ -88,3 +88,24 @@ def test_details(client: Client, refusing: Refusing) -> None:
     with pytest.raises(errors.ServiceUnavailable) as away:
         client.get("x")
     assert away.value.retry_after_s == 1.5
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        pytest.param((), "does not answer: the text", id="gRPC itself"),
+        pytest.param(
+            (error_details_pb2.ErrorInfo(reason="ClusterUnavailable", domain="taas.v1"),),
+            "cannot do this now: the text",
+            id="kind",
+        ),
+        pytest.param((error_details_pb2.RetryInfo(),), "cannot do this now: the text", id="retry"),
+    ],
+)
+def test_who_said_unavailable(
+    client: Client, refusing: Refusing, tmp_path: Path, details: tuple[Any, ...], words: str
+) -> None:
+    refusing.code, refusing.details = grpc.StatusCode.UNAVAILABLE.value[0], details
+    with pytest.raises(errors.ServiceUnavailable, match=f"^the service at .* {words}$") as caught:
+        client.get("x")
+    assert caught.value.answered == bool(details)
