@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,19 +25,15 @@ from controller.service import Limits
 from protos import __version__
 from protos.taas.v1 import training_service_pb2
 
-_log = logging.getLogger(__name__)
-
 
 async def run(config: KubernetesConfig) -> None:
     """Wait to lead, then serve until cancelled. Raises LeadershipLost: another may lead by now,
     so the process has to end."""
     async with _alive(config.health), connected(config.kubeconfig) as api:
         me = Candidate(config.namespace, config.pod)
-        async with leading(api, me) as leadership:
-            _log.info("%s leads", config.pod)
-            async with _served(config, api):
-                await leadership.announce()
-                await asyncio.get_running_loop().create_future()
+        async with leading(api, me) as leadership, _served(config, api):
+            await leadership.announce()
+            await asyncio.get_running_loop().create_future()
 
 
 @asynccontextmanager
