@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ FOLDER = layout.CACHE / "images"
 STORE = FOLDER / "store"
 _PUSHED = FOLDER / "pushed"
 _DOCKERFILES = layout.PROJECT / "deploy" / "images"
+_MNIST = layout.PROJECT / "examples" / "jobs" / "Dockerfile.mnist"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _DATABASES = ("meta.db", "metadata.db")
 
@@ -38,9 +39,12 @@ class Images:
     probe: str
     trainer: str
     controller: str
+    # The trainer with the program of examples/jobs/mnist.yaml in it.
+    mnist: str
 
     def __iter__(self) -> Iterator[str]:
-        return iter((self.probe, self.trainer, self.controller))
+        """An image comes after the one it is built on."""
+        return iter((self.probe, self.trainer, self.controller, self.mnist))
 
 
 def _digest(*parts: Path) -> str:
@@ -75,10 +79,12 @@ def names() -> Images:
         )
         for kind, copied in packages.items()
     }
+    mnist = _digest(_MNIST, layout.PROJECT / "examples" / "mnist_lenet5")
     return Images(
         probe=probe_name(),
         trainer=f"localhost/taas/trainer:{digests['trainer']}",
         controller=f"localhost/taas/controller:{digests['controller']}",
+        mnist=f"localhost/taas/mnist:{digests['trainer']}-{mnist}",
     )
 
 
@@ -114,10 +120,15 @@ def _build(name: str) -> None:
         context = programs.build()
         text = 'FROM scratch\nCOPY probe /probe\nUSER 65532:65532\nENTRYPOINT ["/probe"]\n'
         _bud(name, text, context)
+    elif "/mnist:" in name:
+        argument = f"TRAINER_IMAGE={names().trainer}"
+        _bud(name, _MNIST.read_text(), layout.PROJECT, arguments=(argument,))
     else:
         kind = name.split("/")[-1].split(":")[0]
         dockerfile = _DOCKERFILES / f"Dockerfile.{kind}"
-        _bud(name, dockerfile.read_text(), layout.PROJECT, base=_base(), ignore=dockerfile)
+        # Behind a proxy that signs with a certificate of its own, pip needs the host's list.
+        arguments = (f"BASE_IMAGE={_base()}", f"PIP_CERT={_CERTIFICATES}")
+        _bud(name, dockerfile.read_text(), layout.PROJECT, arguments=arguments, ignore=dockerfile)
     with registry.serving(_PUSHED) as address:
         options = ["--tls-verify=false", "--compression-format", "zstd", "--compression-level", "1"]
         target = f"docker://{address}/{name.removeprefix('localhost/')}"
@@ -153,15 +164,18 @@ def _base() -> str:
 
 
 def _bud(
-    name: str, text: str, context: Path, *, base: str = "", ignore: Path | None = None
+    name: str,
+    text: str,
+    context: Path,
+    *,
+    arguments: Sequence[str] = (),
+    ignore: Path | None = None,
 ) -> None:
     options = ["--layers", "--isolation", "chroot", "--network", "host", "--timestamp", "0"]
-    if base:
-        options += ["--build-arg", f"BASE_IMAGE={base}"]
-        # Behind a proxy that signs with a certificate of its own, pip needs the host's list.
-        options += ["-v", f"{_CERTIFICATES.parent}:{_CERTIFICATES.parent}:ro"]
-        options += ["--build-arg", f"PIP_CERT={_CERTIFICATES}"]
+    for argument in arguments:
+        options += ["--build-arg", argument]
     if ignore is not None:
+        options += ["-v", f"{_CERTIFICATES.parent}:{_CERTIFICATES.parent}:ro"]
         options += ["--ignorefile", f"{ignore}.dockerignore"]
     _buildah("bud", "-q", *options, "-t", name, "-f", "-", str(context), stdin=text)
 
