@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,17 @@ from tests.cluster.images import Images
 
 # Where a user's cluster finds the images that the tests run.
 _IMAGE_ENV = {
-    kind: f"TAAS_TEST_{kind.upper()}_IMAGE" for kind in ("probe", "trainer", "controller")
+    kind: f"TAAS_TEST_{kind.upper()}_IMAGE" for kind in ("probe", "trainer", "controller", "mnist")
+}
+
+
+# What the restricted Pod Security Standard asks for of a container.
+SAFE = {
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
 }
 
 
@@ -52,8 +64,8 @@ class Cluster:
         return cast("dict[str, Any]", json.loads(text))
 
     def wait_for(self, kind: str, name: str, state: str, namespace: str = "default") -> None:
-        """Returns when `kubectl wait --for=state` is content, within two minutes."""
-        self.kubectl("wait", f"--for={state}", kind, name, "-n", namespace, "--timeout=120s")
+        """Returns when `kubectl wait --for=state` is content, within ten minutes."""
+        self.kubectl("wait", f"--for={state}", kind, name, "-n", namespace, "--timeout=600s")
 
     def ready(self, node: str) -> bool:
         """Whether the API server has the node as Ready."""
@@ -110,6 +122,42 @@ class Cluster:
         if self.ours:
             bound = "jsonpath={.status.phase}=Bound"
             self.wait_for("persistentvolumeclaim", name, bound, namespace)
+
+    def files(self, namespace: str, claim: str, folder: str) -> list[str]:
+        """Paths of all files below a folder of a claim."""
+        if self.ours:
+            root = layout.SHARED / f"{namespace}-{claim}"
+            found = (root / folder).rglob("*")
+            return sorted(str(p.relative_to(root)) for p in found if not p.is_dir())
+        return self._in_pod(namespace, claim, ["find", folder, "-type", "f"]).split()
+
+    def release_claim(self, namespace: str, name: str) -> None:
+        """Let go of a claim whose namespace goes, with the folder behind it."""
+        self.kubectl("delete", "pvc", name, "-n", namespace, "--wait=false")
+        if self.ours:
+            self.kubectl("delete", "pv", f"{namespace}-{name}", "--wait=false")
+            shutil.rmtree(layout.SHARED / f"{namespace}-{name}")
+
+    def _in_pod(self, namespace: str, claim: str, command: list[str]) -> str:
+        """What a command prints in the root of a claim."""
+        mount = {"name": "claim", "mountPath": "/claim"}
+        container = {
+            "name": "main",
+            "image": self.images.trainer,
+            "command": ["sh", "-c", 'cd /claim && exec "$@"', "sh", *command],
+            "volumeMounts": [mount],
+            "securityContext": SAFE,
+        }
+        spec = {
+            "restartPolicy": "Never",
+            "containers": [container],
+            "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": claim}}],
+        }
+        name = f"look-{uuid.uuid4().hex[:8]}"
+        metadata = {"name": name, "namespace": namespace}
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        self.wait_for("pod", name, "jsonpath={.status.phase}=Succeeded", namespace)
+        return self.kubectl("logs", name, "-n", namespace)
 
     def _create_volume(self, name: str) -> None:
         """A folder of this machine, which both nodes run on, is what a file server is elsewhere."""

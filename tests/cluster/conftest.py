@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import access, layout, lifecycle
+from tests.cluster import access, evidence, layout, lifecycle
 from tests.cluster.access import Cluster
+from tests.cluster.installed import Service, installed
+from tests.cluster.team import Team, team_in
 
 HERE = Path(__file__).parent
 
@@ -25,6 +28,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Whoever reads a failure sees what the cluster knew of it."""
+    report = yield
+    fixtures = getattr(item, "funcargs", {})
+    if report.failed and isinstance(cluster := fixtures.get("cluster"), Cluster):
+        report.sections += evidence.of_failure(cluster, fixtures.get("namespace"))
+        # At once, since the others may take minutes.
+        if (terminal := item.config.pluginmanager.get_plugin("terminalreporter")) is not None:
+            terminal.write_line(f"\n{report.longreprtext[-2000:]}")
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +64,9 @@ def cluster() -> Iterator[Cluster]:
         lifecycle.down()
 
 
-@pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A new namespace that enforces the restricted standard; deleted with all that is in it."""
+@contextmanager
+def _new_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that enforces the restricted standard; deleted with all that is in it."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply(
@@ -58,3 +76,41 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.wait_for("serviceaccount", "default", "create", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for the test alone."""
+    with _new_namespace(cluster) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service, installed on the cluster; one installation for all tests."""
+    with installed(cluster, tmp_path_factory.mktemp("overlay")) as found:
+        yield found
+
+
+@pytest.fixture
+def team(service: Service, namespace: str) -> Iterator[Team]:
+    """A namespace with a claim, whose people use the service."""
+    with team_in(service, namespace) as found:
+        yield found
+
+
+@pytest.fixture
+def other_team(service: Service) -> Iterator[Team]:
+    """Another namespace with a claim of its own."""
+    with _new_namespace(service.cluster) as name, team_in(service, name) as found:
+        yield found
+
+
+@pytest.fixture
+def gpus(cluster: Cluster) -> Iterator[None]:
+    """Every node offers one GPU, and none afterwards."""
+    for node in cluster.nodes:
+        cluster.set_gpus(node, 1)
+    yield
+    for node in cluster.nodes:
+        cluster.set_gpus(node, 0)

@@ -9,20 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Cluster
+from tests.cluster.access import SAFE, Cluster
 from tests.cluster.commands import CommandFailed, wait_until
 from tests.cluster.layout import GPU
 
 Manifest = dict[str, Any]
 
-# What the restricted Pod Security Standard asks for.
-SAFE = {
-    "runAsNonRoot": True,
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 # Trains four steps with the worker it is told of, and prints what both must agree on.
 TWO_WORKERS = """
 import json, os
@@ -132,9 +124,8 @@ def test_restricted_namespace_refuses_root(cluster: Cluster, namespace: str) -> 
         cluster.apply(manifest)
 
 
+@pytest.mark.usefixtures("gpus")
 def test_gpus_limit_placement(cluster: Cluster, namespace: str) -> None:
-    for node in cluster.nodes:
-        cluster.set_gpus(node, 1)
     for number in (1, 2, 3):
         manifest = pod(f"gpu-{number}", cluster.images.probe, args=[])
         manifest["metadata"]["namespace"] = namespace

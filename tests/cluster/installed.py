@@ -1,0 +1,142 @@
+"""The service as a platform engineer installs it, and a way to it from where the tests run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import taas
+from taas.errors import TaasError
+from tests.cluster.access import Cluster
+from tests.cluster.commands import say, wait_until
+from tests.cluster.layout import PROJECT
+
+NAMESPACE = "taas-system"
+DEPLOYMENT = "deployment/taas-controller"
+PORT = 8470
+_CONTROLLERS = "app.kubernetes.io/name=taas-controller"
+_LEADER = "taas.dev/leader=true"
+# Tells an installation of the tests, which may be replaced, from one that people use.
+_OURS = "taas.dev/tests"
+_BASE = PROJECT / "deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The installed service. target: where a client of the tests reaches it."""
+
+    cluster: Cluster
+    target: str
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        """What kubectl says in the namespace of the service."""
+        return self.cluster.kubectl("-n", NAMESPACE, *words, stdin=stdin)
+
+    def client(self, namespace: str = "default") -> taas.Client:
+        """A client to be closed; its calls outlast a change of leaders."""
+        return taas.Client(self.target, namespace, retry_for_s=60)
+
+    def controllers(self) -> list[dict[str, Any]]:
+        """The controllers' pods, those that are going away included."""
+        text = self.kubectl("get", "pods", "-l", _CONTROLLERS, "-o", "json")
+        return cast("list[dict[str, Any]]", json.loads(text)["items"])
+
+    def leader(self) -> str:
+        """The pod that leads."""
+        text = self.kubectl("get", "pods", "-l", _LEADER, "-o", "name")
+        (name,) = text.split()
+        return name.removeprefix("pod/")
+
+    def rolled_out(self) -> None:
+        """Returns when all controllers are of the newest version and ready."""
+        self.kubectl("rollout", "status", DEPLOYMENT, "--timeout=600s")
+
+
+def overlay(folder: Path, cluster: Cluster) -> Path:
+    """A kustomization in the folder: what is deployed, with the images of the tests."""
+    images = {"taas-controller": cluster.images.controller, "taas-trainer": cluster.images.trainer}
+    chosen = []
+    for name, image in images.items():
+        place, _, tag = image.rpartition(":")
+        chosen.append({"name": name, "newName": place, "newTag": tag})
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {_OURS: "true"}},
+    }
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(_BASE, folder.resolve())],
+        "images": chosen,
+        "patches": [{"patch": json.dumps(namespace)}],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(json.dumps(document, indent=1))
+    return folder
+
+
+@contextlib.contextmanager
+def installed(cluster: Cluster, folder: Path) -> Iterator[Service]:
+    """The service of the present code, as `kubectl apply -k` installs it or brings it up to date.
+
+    A user's cluster is left without it; a cluster of the tests' own keeps it for a look.
+    """
+    _refuse_to_replace(cluster)
+    say(f"installing the service into {NAMESPACE}")
+    cluster.kubectl("apply", "-k", str(overlay(folder, cluster)))
+    with contextlib.ExitStack() as stack:
+        if not cluster.ours:
+            stack.callback(cluster.kubectl, "delete", "-k", str(folder), "--wait=false")
+            target = stack.enter_context(_forwarded(cluster))
+        else:
+            found = cluster.get("service", "taas", NAMESPACE)
+            target = f"{found['spec']['clusterIP']}:{PORT}"
+        service = Service(cluster, target)
+        service.rolled_out()
+        wait_until(f"the service at {target} to answer", lambda: _answers(service))
+        yield service
+
+
+def _refuse_to_replace(cluster: Cluster) -> None:
+    query = "jsonpath={.metadata.labels.taas\\.dev/tests}"
+    found = cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name")
+    if not found or cluster.ours:
+        return
+    if cluster.kubectl("get", "namespace", NAMESPACE, "-o", query) != "true":
+        pytest.exit(
+            f"{NAMESPACE} is there already, and not made by these tests: they would replace the "
+            "service that people use; point KUBECONFIG at another cluster",
+            4,
+        )
+
+
+def _answers(service: Service) -> bool:
+    with contextlib.suppress(TaasError), service.client() as client:
+        return bool(client.service_info().version)
+    return False
+
+
+@contextlib.contextmanager
+def _forwarded(cluster: Cluster) -> Iterator[str]:
+    """An address of this machine that leads to the service, begun again whenever it breaks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = cluster.command("-n", NAMESPACE, "port-forward", "service/taas", f"{port}:{PORT}")
+    script = 'while true; do "$@" >/dev/null 2>&1; sleep 0.5; done'
+    forwarding = subprocess.Popen(["sh", "-c", script, "sh", *command], start_new_session=True)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        os.killpg(forwarding.pid, 9)
+        forwarding.wait()
