@@ -179,7 +179,7 @@ def _with(schema: Schema, rules: Mapping[str, Any]) -> Schema:
     """Add what the rules say about a field; those of maps' values go one level down."""
     merged = dict(schema)
     for key, value in rules.items():
-        if key == "additionalProperties":
+        if key in ("additionalProperties", "items"):
             merged[key] = _with(merged[key], value)
         elif key == "x-kubernetes-validations":
             merged[key] = [*merged.get(key, ()), *_rules(value)]

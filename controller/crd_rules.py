@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller import parse_pod, parse_spec
-from controller.model import DEFAULT_CLAIM, DEFAULT_GPU, CheckpointPolicy, Spec
+from controller import parse_pod, parse_program, parse_spec
+from controller.model import DEFAULT_CLAIM, DEFAULT_GPU, CheckpointPolicy, Spec, Task
 from controller.parse_names import DNS_LABEL, MOST_JOB_CHARS
 from controller.parse_values import DNS_SUBDOMAIN, LABEL_TEXT, MOST_DNS_CHARS, MOST_LABEL_CHARS
 
 GROUP = "taas.dev"
 VERSION = "v1"
 
-_DEFAULTS = Spec(module="")
+_DEFAULTS = Spec(Task(module=""))
 _MOST_WORKERS = 1024
 _IMMUTABLE = {"cannot be changed; create another job": "self == oldSelf"}
 # A text that names an object of Kubernetes; "" is none.
@@ -55,8 +55,34 @@ _QUANTITIES: dict[str, Any] = {
     ),
 }
 
+_WORDS: dict[str, Any] = {
+    "maxItems": parse_program.MOST_WORDS,
+    "items": {"maxLength": parse_program.MOST_WORD_CHARS},
+    "x-kubernetes-list-type": "atomic",
+    "x-kubernetes-validations": {
+        "words must have no NUL character": r"self.all(word, !word.contains('\x00'))"
+    },
+}
+
+
+def _file(example: str) -> dict[str, Any]:
+    return {
+        "minLength": 1,
+        "maxLength": parse_program.MOST_PATH_CHARS + 1,
+        "x-kubernetes-validations": {
+            "must be the path of a .py file with forward slashes and without '.' and '..', "
+            f'for example "{example}"': (
+                r"self.matches(r'^/?([^/\\[:cntrl:]]+/)*[^/\\[:cntrl:]]+[.]py$') && "
+                r"!self.matches(r'(^|/)[.]{1,2}/')"
+            ),
+        },
+    }
+
+
 FIELDS: dict[str, dict[str, Any]] = {
     "TrainingJobSpec.task": {"x-kubernetes-validations": _IMMUTABLE},
+    "TrainingJobSpec.script": {"x-kubernetes-validations": _IMMUTABLE},
+    "TrainingJobSpec.command": {"x-kubernetes-validations": _IMMUTABLE},
     "TrainingJobSpec.source": {"x-kubernetes-validations": _IMMUTABLE},
     "TrainingJobSpec.workers": {"minimum": 1, "maximum": _MOST_WORKERS},
     "TrainingJobSpec.minWorkers": {"minimum": 0},
@@ -89,10 +115,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "minimum": 0,
         "default": _DEFAULTS.start_deadline_s,
     },
-    "TrainingJobSpec.progressDeadlineSeconds": {
-        "minimum": 0,
-        "default": _DEFAULTS.progress_deadline_s,
-    },
+    # Without a default: commands have none.
+    "TrainingJobSpec.progressDeadlineSeconds": {"minimum": 0},
     "TrainingJobSpec.ttlSecondsAfterFinished": {"minimum": 0},
     "TrainingJobSpec.suspend": {"default": False},
     "TrainingJobSpec.cancel": {
@@ -106,15 +130,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "TrainingJobSpec.pod": {"default": {}},
     "TrainingJobSpec.storage": {"default": {}, "x-kubernetes-validations": _IMMUTABLE},
-    "TaskProgram.module": {
-        "minLength": 1,
-        "maxLength": parse_spec.MOST_PATH_CHARS + 1,
+    "TaskProgram.module": _file("task.py"),
+    "ScriptProgram.path": _file("train.py"),
+    "ScriptProgram.arguments": _WORDS,
+    "CommandProgram.words": {
+        **_WORDS,
+        "minItems": 1,
         "x-kubernetes-validations": {
-            "must be the path of a .py file with forward slashes and without '.' and '..', "
-            'for example "task.py"': (
-                r"self.matches(r'^/?([^/\\[:cntrl:]]+/)*[^/\\[:cntrl:]]+[.]py$') && "
-                r"!self.matches(r'(^|/)[.]{1,2}/')"
-            ),
+            "must name a program": "size(self) == 0 || self[0] != ''",
+            **_WORDS["x-kubernetes-validations"],
         },
     },
     "Source.digest": {"maxLength": 64, "pattern": "^[0-9a-f]{64}$"},
@@ -173,6 +197,8 @@ FIELDS: dict[str, dict[str, Any]] = {
 REQUIRED: dict[str, tuple[str, ...]] = {
     "TrainingJobSpec": ("workers",),
     "TaskProgram": ("module",),
+    "ScriptProgram": ("path",),
+    "CommandProgram": ("words",),
     "Source": ("digest", "sizeBytes"),
     "Condition": ("type", "status"),
 }
@@ -199,6 +225,17 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
             "is missing; without one, task.module must be an absolute path in the image, and "
             "with one it must not be",
             "!has(self.task) || has(self.source) != self.task.module.startsWith('/')",
+        ),
+        (
+            "source",
+            "is missing; without one, script.path must be an absolute path in the image, and "
+            "with one it must not be",
+            "!has(self.script) || has(self.source) != self.script.path.startsWith('/')",
+        ),
+        (
+            "parameters",
+            "are for tasks; give a script arguments and a command words",
+            "has(self.task) || size(self.parameters) == 0",
         ),
         (
             "source",

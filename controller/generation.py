@@ -187,6 +187,13 @@ def _unexplained(scene: Scene, *, stopping: bool) -> Failure | None:
     elif Outcome.PEER_LOST in by_outcome:
         index, reason = -1, Reason.PEER_LOST
         message = f"worker {by_outcome[Outcome.PEER_LOST]} lost its peers, yet none of them failed"
+        if Outcome.DONE in by_outcome:
+            # Of a script or command; the parts of a task end together.
+            message = (
+                f"worker {by_outcome[Outcome.DONE]} ended its program while worker "
+                f"{by_outcome[Outcome.PEER_LOST]} was still training; all workers must make the "
+                "same steps"
+            )
     else:
         index, reason = by_outcome[Outcome.STOPPED], Reason.TRAINER_KILLED
         message = f"the trainer of worker {index} was stopped from outside"

@@ -134,13 +134,42 @@ class PodOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A task module, run by the service's training loop."""
+
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Python script, run as __main__: job.proto's ScriptProgram."""
+
+    path: str
+    arguments: tuple[str, ...] = ()
+    distribute: bool = False
+    own_checkpoints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Any command that reads TF_CONFIG."""
+
+    words: tuple[str, ...]
+
+
+# What a job runs.
+Program = Task | Script | Command
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """What the user wants: job.proto's TrainingJobSpec with the defaults filled in.
 
-    Without a source, module is an absolute path inside the image.
+    Without a source, the path in program is an absolute one inside the image.
+    progress_deadline_s is None for commands, which report no steps.
     """
 
-    module: str
+    program: Program
     source: Source | None = None
     workers: int = 1
     min_workers: int = 1
@@ -150,7 +179,7 @@ class Spec:
     max_restarts: int = 6
     active_deadline_s: int | None = None
     start_deadline_s: int = 600
-    progress_deadline_s: int = 600
+    progress_deadline_s: int | None = 600
     ttl_after_finished_s: int | None = None
     grace_s: int = 30
     suspend: bool = False

@@ -6,7 +6,6 @@ The error names the field as proto JSON spells it, shows the value and says what
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +13,7 @@ from controller.errors import InvalidJob
 from controller.model import Source, Spec
 from controller.parse_names import claim, shown
 from controller.parse_pod import check_pod
+from controller.parse_program import check_program
 from controller.parse_values import check_range
 from controller.wire import spec_with_defaults
 from protos.taas.v1 import job_pb2
@@ -26,8 +26,6 @@ MOST_VALUE_CHARS = 4096
 # A trainer that starts cold gets its assignment as one environment variable, of which Linux
 # allows 128 KiB; half of it is left to the addresses of the workers and to paths.
 _MOST_ASSIGNMENT_BYTES = 64 * 1024
-# The longest name of a file on Linux; a path of that length is long enough.
-MOST_PATH_CHARS = 255
 MOST_GRACE_S = 3600
 
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -36,9 +34,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def spec_from_wire(spec: job_pb2.TrainingJobSpec, field: str) -> Spec:
     """Check a spec and return it with the defaults filled in. Raises InvalidJob."""
-    if spec.WhichOneof("program") is None:
-        raise InvalidJob(f"{field}.task", 'is missing; set task.module, for example to "task.py"')
-    _check_program(spec, field)
+    check_program(spec, field)
+    if spec.HasField("source"):
+        source_from_wire(spec.source, f"{field}.source")
     check_range(spec.workers, f"{field}.workers", 1)
     check_range(spec.min_workers, f"{field}.minWorkers", 0, spec.workers)
     _check_parameters(spec.parameters, f"{field}.parameters")
@@ -70,43 +68,6 @@ def source_from_wire(source: job_pb2.Source, field: str) -> Source:
             f"{source.size_bytes} is no size; send the size of the archive in bytes",
         )
     return Source(source.digest, source.size_bytes)
-
-
-def _check_program(spec: job_pb2.TrainingJobSpec, field: str) -> None:
-    module = spec.task.module
-    if spec.HasField("source"):
-        _check_module(module, f"{field}.task.module")
-        source_from_wire(spec.source, f"{field}.source")
-    elif module.startswith("/"):
-        _check_module(module[1:], f"{field}.task.module")
-    else:
-        _check_module(module, f"{field}.task.module")
-        raise InvalidJob(
-            f"{field}.source",
-            "is missing; set what UploadSource returned, or, if the image holds the program, "
-            f"set task.module to its absolute path there instead of {shown(module)}",
-        )
-
-
-def _check_module(module: str, field: str) -> None:
-    if not module or len(module) > MOST_PATH_CHARS or not module.isprintable():
-        raise InvalidJob(
-            field,
-            f"{shown(module)} is no path; set 1 to {MOST_PATH_CHARS} printable characters, "
-            'for example "task.py"',
-        )
-    better = posixpath.normpath(module.replace("\\", "/")).lstrip("/.")
-    hint = f"; try {shown(better)}" if better.endswith(".py") else ""
-    if module != posixpath.normpath(module) or module.startswith(("/", "../")) or "\\" in module:
-        raise InvalidJob(
-            field,
-            f"{shown(module)} is not a plain path inside the source folder, with forward slashes "
-            f"and without '.' and '..'{hint}",
-        )
-    if not module.endswith(".py") or posixpath.basename(module) == ".py":
-        raise InvalidJob(
-            field, f"{shown(module)} is no Python module; name the .py file that has the task"
-        )
 
 
 def _check_parameters(parameters: Mapping[str, str], field: str) -> None:
@@ -155,12 +116,14 @@ def _entries(mapping: Mapping[str, str], field: str) -> Iterator[str]:
 
 
 def _check_assignment(spec: job_pb2.TrainingJobSpec, field: str) -> None:
-    size = len(json.dumps([dict(spec.parameters), dict(spec.env)]))
+    words = [*spec.script.arguments, *spec.command.words]
+    size = len(json.dumps([dict(spec.parameters), dict(spec.env), words]))
     if size > _MOST_ASSIGNMENT_BYTES:
         raise InvalidJob(
             field,
-            f"take, together with env, {size} bytes as JSON; use at most {_MOST_ASSIGNMENT_BYTES}, "
-            "and put more than that into a file of the source folder",
+            f"take, together with env and the program's arguments, {size} bytes as JSON; use at "
+            f"most {_MOST_ASSIGNMENT_BYTES}, and put more than that into a file of the source "
+            "folder",
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import overlay
-from controller.model import Job, PodOptions
+from controller.model import Command, Job, PodOptions, Program, Script, Task
 from trainer import contract
 
 API_VERSION = "taas.dev/v1"
@@ -94,13 +94,15 @@ def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
 
 def assignment(job: Job, generation: int) -> contract.Assignment:
     """Return what the trainers of a generation are to run; place and folders come later."""
-    policy = job.spec.checkpoints
+    policy, program = job.spec.checkpoints, job.spec.program
     return contract.Assignment(
         namespace=job.key.namespace,
         job=job.key.name,
         job_uid=job.uid,
         generation=generation,
-        module=job.spec.module,
+        module=_file_of(program),
+        script=_script_of(program),
+        command=program.words if isinstance(program, Command) else (),
         source_digest=job.spec.source.digest if job.spec.source else "",
         parameters=dict(job.spec.parameters),
         env=dict(job.spec.env),
@@ -111,6 +113,26 @@ def assignment(job: Job, generation: int) -> contract.Assignment:
             best_metric=policy.best_metric,
             best_mode=policy.best_mode,
         ),
+    )
+
+
+def _file_of(program: Program) -> str:
+    match program:
+        case Task(module):
+            return module
+        case Script(path):
+            return path
+        case Command():
+            return ""
+
+
+def _script_of(program: Program) -> contract.Script | None:
+    if not isinstance(program, Script):
+        return None
+    return contract.Script(
+        arguments=program.arguments,
+        distribute=program.distribute,
+        own_checkpoints=program.own_checkpoints,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.group import Look, look
-from controller.model import Job, Phase, Seen
+from controller.model import Job, MemberSeen, Phase, Script, Seen, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,27 @@ class Scene:
         return deadline is not None and self.now >= deadline
 
     @property
-    def hung_at(self) -> datetime:
-        """When the newest generation counts as hung if nothing moves until then."""
+    def hung_at(self) -> datetime | None:
+        """When the newest generation counts as hung if nothing moves until then; None while no
+        steps are expected of it."""
+        spec = self.job.spec
         # Also of one whose trainer has just ended: that is a move, and how it ended comes next.
         agents = [m.agent for m in self.members if m.agent]
+        if spec.progress_deadline_s is None:
+            return None
+        if isinstance(spec.program, Script) and not any(map(_makes_steps, agents)):
+            return None
         moved = [a.step_since for a in agents if a.step_since]
         return max(self.phase_since, self.seen.since, *moved) + timedelta(
-            seconds=self.job.spec.progress_deadline_s
+            seconds=spec.progress_deadline_s
         )
 
     @property
     def hung(self) -> bool:
         """Somebody still runs the newest generation, and nothing moves."""
-        return self.now >= self.hung_at and not all(m.ended for m in self.members)
+        hung_at = self.hung_at
+        due = hung_at is not None and self.now >= hung_at
+        return due and not all(m.ended for m in self.members)
 
     @property
     def bad(self) -> bool:
@@ -86,6 +94,11 @@ def scene_of(job: Job, seen: Seen, now: datetime) -> Scene:
         workers=tuple(x.worker for x in looks.values()),
         phase_since=job.status.phase_since or now,
     )
+
+
+def _makes_steps(agent: MemberSeen) -> bool:
+    """Say whether the program of a worker is in the middle of Keras' fit."""
+    return agent.step > 0 and agent.stage in (Stage.TRAINING, Stage.EVALUATING)
 
 
 def active_deadline(job: Job) -> datetime | None:

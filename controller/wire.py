@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
@@ -19,14 +19,18 @@ from controller.errors import InvalidJob
 from controller.model import (
     Checkpoint,
     CheckpointPolicy,
+    Command,
     Failure,
     Job,
     JobKey,
     Phase,
+    Program,
     Progress,
+    Script,
     Source,
     Spec,
     Status,
+    Task,
     Worker,
     WorkerState,
 )
@@ -36,7 +40,7 @@ from protos.taas.v1 import job_pb2
 _E = TypeVar("_E", bound=Enum)
 
 # Where the defaults of job.proto's comments come from: the domain has them.
-_DEFAULTS = Spec(module="")
+_DEFAULTS = Spec(Task(module=""))
 
 
 def stamp(time: datetime | None) -> Timestamp | None:
@@ -171,7 +175,7 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
     open where it follows workers, so that whoever writes workers alone scales the job."""
     policy = spec.checkpoints
     return job_pb2.TrainingJobSpec(
-        task=job_pb2.TaskProgram(module=spec.module),
+        **_program_to_wire(spec.program),
         source=_source_to_wire(spec.source),
         workers=spec.workers,
         min_workers=spec.min_workers if spec.min_workers != spec.workers else 0,
@@ -187,7 +191,7 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
         max_restarts=spec.max_restarts,
         active_deadline_seconds=spec.active_deadline_s or 0,
         start_deadline_seconds=spec.start_deadline_s,
-        progress_deadline_seconds=spec.progress_deadline_s,
+        progress_deadline_seconds=spec.progress_deadline_s or 0,
         ttl_seconds_after_finished=spec.ttl_after_finished_s,
         suspend=spec.suspend,
         cancel=spec.cancel,
@@ -201,8 +205,10 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
     """Return a sound spec as the domain has it, unset fields as job.proto's comments say."""
     has_restarts = spec.HasField("max_restarts")
     has_ttl = spec.HasField("ttl_seconds_after_finished")
+    program = _program_from_wire(spec)
+    makes_steps = not isinstance(program, Command)
     return Spec(
-        module=spec.task.module,
+        program=program,
         source=_source_from_wire(spec.source) if spec.HasField("source") else None,
         workers=spec.workers,
         min_workers=spec.min_workers or spec.workers,
@@ -212,7 +218,9 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         max_restarts=spec.max_restarts if has_restarts else _DEFAULTS.max_restarts,
         active_deadline_s=spec.active_deadline_seconds or None,
         start_deadline_s=spec.start_deadline_seconds or _DEFAULTS.start_deadline_s,
-        progress_deadline_s=spec.progress_deadline_seconds or _DEFAULTS.progress_deadline_s,
+        progress_deadline_s=(spec.progress_deadline_seconds or _DEFAULTS.progress_deadline_s)
+        if makes_steps
+        else None,
         ttl_after_finished_s=spec.ttl_seconds_after_finished if has_ttl else None,
         grace_s=spec.grace_seconds or _DEFAULTS.grace_s,
         suspend=spec.suspend,
@@ -220,6 +228,37 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         pod=pod_with_defaults(spec.pod),
         storage_claim=spec.storage.claim_name or _DEFAULTS.storage_claim,
     )
+
+
+def _program_to_wire(program: Program) -> dict[str, Any]:
+    """Return the one field of the spec that says what to run, by name."""
+    match program:
+        case Task(module):
+            return {"task": job_pb2.TaskProgram(module=module)}
+        case Script():
+            script = job_pb2.ScriptProgram(
+                path=program.path,
+                arguments=program.arguments,
+                distribute=program.distribute,
+                own_checkpoints=program.own_checkpoints,
+            )
+            return {"script": script}
+        case Command(words):
+            return {"command": job_pb2.CommandProgram(words=words)}
+
+
+def _program_from_wire(spec: job_pb2.TrainingJobSpec) -> Program:
+    if spec.HasField("script"):
+        script = spec.script
+        return Script(
+            path=script.path,
+            arguments=tuple(script.arguments),
+            distribute=script.distribute,
+            own_checkpoints=script.own_checkpoints,
+        )
+    if spec.HasField("command"):
+        return Command(tuple(spec.command.words))
+    return Task(spec.task.module)
 
 
 def _source_to_wire(source: Source | None) -> job_pb2.Source | None:

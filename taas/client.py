@@ -18,7 +18,7 @@ from protos.taas.v1.history_pb2 import Event
 from protos.taas.v1.job_pb2 import Checkpoint, Source, TrainingJob, TrainingJobSpec
 from protos.taas.v1.training_service_pb2_grpc import TrainingServiceStub
 from taas import download as downloads
-from taas import names, pack, streams
+from taas import names, pack, programs, streams
 from taas.errors import InvalidRequest, NotFound, ServiceUnavailable, TimedOut, from_rpc
 from taas.location import default_target
 
@@ -146,7 +146,11 @@ class Client:
         name: str,
         workers: int | None = None,
         parameters: Mapping[str, object] | None = None,
-        module: str | None = None,
+        module: str = "",
+        script: str = "",
+        arguments: Sequence[str] = (),
+        distribute: bool = False,
+        command: Sequence[str] = (),
         spec: TrainingJobSpec | None = None,
         labels: Mapping[str, str] | None = None,
         request_id: str = "",
@@ -155,14 +159,20 @@ class Client:
     ) -> TrainingJob:
         """Pack and upload a folder (or one Python file) and create a job that runs it.
 
-        The task module is `module`, else the spec's, else the file itself or task.py. `spec` is
-        the base; workers, parameters and module go over it.
+        It runs as a task (`module`), a script (`script` with `arguments`; `distribute` spreads
+        its fit over the workers) or a `command`. Where nothing says which, a folder holds a
+        task.py, and a file is a task if it defines one, else a script. `spec` is the base; the
+        other arguments go over it.
         """
         path = Path(source)
         wanted = TrainingJobSpec()
         if spec is not None:
             wanted.CopyFrom(spec)
-        wanted.task.module = task_module(path, module or wanted.task.module)
+        if command and (script or arguments):
+            raise InvalidRequest.of("command", "has its arguments in itself; name no script")
+        words = tuple(command or arguments) or None
+        wish = programs.Wish(module=module, script=script, words=words, distribute=distribute)
+        programs.choose(wanted, path, wish)
         if workers is not None:
             wanted.workers = workers
         elif not wanted.workers:
@@ -397,29 +407,6 @@ class Client:
                     raise ours from error
             except ValueError as error:  # what grpc raises on a closed channel
                 raise ServiceUnavailable("this client is closed; make a new one") from error
-
-
-def task_module(source: Path, module: str = "") -> str:
-    """Return the path of the task module inside a source: the one named, else the only file,
-    else task.py. Raises InvalidRequest if it is not there."""
-    if not source.exists():
-        raise InvalidRequest.of("source", f"{source} does not exist")
-    if source.is_file():
-        if source.suffix != ".py":
-            raise InvalidRequest.of(
-                "source", f"{source} is not a folder, a Python file or a job document"
-            )
-        if module and module != source.name:
-            raise InvalidRequest.of("spec.task.module", f"{module} is not in {source}")
-        return source.name
-    name = module or "task.py"
-    if not (source / name).is_file():
-        raise InvalidRequest.of(
-            "spec.task.module",
-            f"{source / name} does not exist; "
-            + ("correct --module" if module else "name the task module with --module"),
-        )
-    return name
 
 
 def _artifact(checkpoint: str) -> wire.Artifact:

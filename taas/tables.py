@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from protos.taas.v1.job_pb2 import Checkpoint, Progress, TrainingJob
+from protos.taas.v1.job_pb2 import Checkpoint, Progress, TrainingJob, TrainingJobSpec
 from taas import names, plain, units
 from taas.display import PHASE_STYLES
 
@@ -119,10 +120,21 @@ def _spec_pairs(job: TrainingJob) -> Iterable[tuple[str, str]]:
     spec = job.spec
     least = f" (at least {spec.min_workers})" if spec.min_workers not in (0, spec.workers) else ""
     yield "workers", f"{spec.workers}{least}"
-    yield "task", spec.task.module
-    yield "source", f"{spec.source.digest[:12]} ({units.size(spec.source.size_bytes)})"
+    yield from _program_pairs(spec)
+    if spec.HasField("source"):
+        yield "source", f"{spec.source.digest[:12]} ({units.size(spec.source.size_bytes)})"
     yield "parameters", ", ".join(f"{k}={v}" for k, v in sorted(spec.parameters.items()))
     yield "labels", ", ".join(f"{k}={v}" for k, v in sorted(job.labels.items()))
+
+
+def _program_pairs(spec: TrainingJobSpec) -> Iterable[tuple[str, str]]:
+    yield "task", spec.task.module
+    if spec.HasField("script"):
+        script = spec.script
+        yield "script", units.harmless(shlex.join([script.path, *script.arguments]))
+        yield "distributed", "by the service" if script.distribute else "by the script itself"
+        yield "saved", "by the script itself" if script.own_checkpoints else "by the service"
+    yield "command", units.harmless(shlex.join(spec.command.words))
 
 
 def _step(progress: Progress) -> str:

@@ -21,6 +21,7 @@ from controller.model import (
     Spec,
     Stage,
     Status,
+    Task,
     Worker,
     WorkerState,
 )
@@ -36,7 +37,7 @@ def at(seconds: float) -> datetime:
 
 def job(status: Status | None = None, *, deleting: datetime | None = None, **spec: Any) -> Job:
     """Return a job of two workers with that status and those fields of the spec."""
-    plain = Spec("task.py", Source("0" * 64, 1), workers=2, min_workers=2)
+    plain = Spec(Task("task.py"), Source("0" * 64, 1), workers=2, min_workers=2)
     return Job(
         JobKey("default", "job"),
         "uid-1",

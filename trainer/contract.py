@@ -28,6 +28,10 @@ ENV_GRACE_S = "TAAS_GRACE_S"
 # File descriptor on which the trainer writes reports, one JSON object a line.
 ENV_REPORT_FD = "TAAS_REPORT_FD"
 
+# Where the program's results go, for scripts and commands: the job's output folder on the chief,
+# a folder of its own on every other worker.
+ENV_OUTPUT_DIR = "TAAS_OUTPUT_DIR"
+
 # Names a user's spec.env may not set.
 RESERVED_ENV_PREFIX = "TAAS_"
 RESERVED_ENV = frozenset({"TF_CONFIG"})
@@ -114,6 +118,15 @@ class Checkpointing:
 
 
 @dataclass(frozen=True, slots=True)
+class Script:
+    """How a script is run; what it is, is Assignment.module. As job.proto's ScriptProgram."""
+
+    arguments: tuple[str, ...] = ()
+    distribute: bool = False
+    own_checkpoints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """Everything one trainer process needs to know about the generation it belongs to.
 
@@ -125,20 +138,28 @@ class Assignment:
     job: str
     job_uid: str
     generation: int
-    # Path of the task module inside the source folder. Without a source (digest ""), its
-    # absolute path inside the image.
+    # Path of the Python file to run, inside the source folder: the task's module or, where
+    # `script` is set, the script. Without a source (digest ""), its absolute path inside the
+    # image. Empty for a command.
     module: str
     source_digest: str
     parameters: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     checkpointing: Checkpointing = Checkpointing()
+    # At most one of these is set; without any the job is a task.
+    script: Script | None = None
+    command: tuple[str, ...] = ()
     # host:port of every member, in the order of TF_CONFIG; the chief is position 0.
     cluster: tuple[str, ...] = ()
     position: int = 0
-    # The agent's part: absolute folders.
+    # The agent's part: absolute folders. The program runs in source_dir.
     storage_root: str = ""
     source_dir: str = ""
     scratch_dir: str = ""
+    # What ENV_OUTPUT_DIR says; empty for tasks.
+    output_dir: str = ""
+    # Where the packages of the program's requirements.txt are; empty without one.
+    packages_dir: str = ""
 
     @property
     def is_chief(self) -> bool:
@@ -163,5 +184,9 @@ class Assignment:
         """Parse what `to_json` wrote. Raises ValueError or TypeError on anything else."""
         raw = json.loads(text)
         raw["checkpointing"] = Checkpointing(**raw["checkpointing"])
-        raw["cluster"] = tuple(raw["cluster"])
+        for name in ("cluster", "command"):
+            raw[name] = tuple(raw[name])
+        if raw["script"] is not None:
+            arguments = tuple(raw["script"]["arguments"])
+            raw["script"] = Script(**(raw["script"] | {"arguments": arguments}))
         return Assignment(**raw)

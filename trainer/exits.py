@@ -52,6 +52,9 @@ class Ended:
     # Last lines on stderr.
     stderr: Sequence[str]
     time: datetime
+    # Whether the process became a command of the user's, and how large the group is.
+    command: bool = False
+    members: int = 1
 
 
 def explain(ended: Ended) -> wire.Exited:
@@ -59,6 +62,8 @@ def explain(ended: Ended) -> wire.Exited:
     if os.WIFSIGNALED(ended.status):
         return _explain_signal(ended, os.WTERMSIG(ended.status))
     code = os.WEXITSTATUS(ended.status)
+    if ended.command and ended.told_code is None:
+        return _explain_command(ended, code)
     outcome = _BY_CODE.get(code, wire.OUTCOME_CRASHED)
     if code in _BY_CODE and ended.told_code != code:
         # os._exit or a C library's exit, called by the program: the number means nothing here.
@@ -73,6 +78,30 @@ def explain(ended: Ended) -> wire.Exited:
     else:
         message = f"the trainer of worker {ended.worker} ended with exit code {code}"
     return _exited(ended, outcome, _REASONS[outcome], message, exit_code=code)
+
+
+# What a shell makes of SIGTERM; many programs leave with it as well.
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def _explain_command(ended: Ended, code: int) -> wire.Exited:
+    """A command's number is all that is known of it.
+
+    Whoever was told to stop and leaves in good order has not finished, whatever it says: one that
+    had is only run again, and finds that out.
+    """
+    if ended.stopped and code in (ExitCode.DONE, ExitCode.SAVED, _TERMINATED):
+        return wire.Exited(generation=ended.generation, outcome=wire.OUTCOME_SAVED, step=ended.step)
+    if code == ExitCode.DONE:
+        return wire.Exited(generation=ended.generation, outcome=wire.OUTCOME_DONE, step=ended.step)
+    if code == ExitCode.SAVED and ended.members > 1:
+        # TensorFlow's preemption handler takes the whole group along when one worker must go.
+        message = f"the command of worker {ended.worker} left because another worker must go"
+        outcome, reason = wire.OUTCOME_PEER_LOST, Reason.PEER_LOST
+    else:
+        message = f"the command of worker {ended.worker} ended with exit code {code}"
+        outcome, reason = wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED
+    return _exited(ended, outcome, reason, message, exit_code=code)
 
 
 def _explain_signal(ended: Ended, number: int) -> wire.Exited:

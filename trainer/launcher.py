@@ -26,6 +26,7 @@ from trainer.contract import Assignment, permitted_env
 _log = logging.getLogger(__name__)
 
 ENTRY = "trainer.run:main"
+_COMMAND_ENTRY = "trainer.command:main"
 PRELOAD = ("tensorflow", "keras")
 
 # An import that takes longer than this is stuck rather than slow: 10 s were measured with
@@ -119,12 +120,17 @@ class Launcher:
             return
         self._zygotes_left -= 1
         try:
-            self._zygote = self._start_process(self._wanted_env)
+            self._zygote = self._start_process(self._wanted_env, self._entry)
         except OSError as error:
             _log.warning("no warm process could be started: %s", error)
 
     async def ready(self, assignment: Assignment) -> str:
         """Wait for the zygote if it will do; return why the start must be cold, or ""."""
+        if assignment.command:
+            # It imports what it needs itself; a warm process would only hold memory.
+            self._drop_zygote()
+            self._zygotes_left = 0
+            return "a command is a process of its own"
         self._wanted_env = import_time(assignment.env, self._base_env)
         zygote = self._zygote
         if zygote is None:
@@ -159,7 +165,8 @@ class Launcher:
         return Launched(pid, self._children.ended(pid), cold)
 
     async def _fork_cold(self, assignment: Assignment, descriptors: Sequence[int]) -> int:
-        starter = self._start_process(permitted_env(assignment.env), cold=True)
+        entry = _COMMAND_ENTRY if assignment.command else self._entry
+        starter = self._start_process(permitted_env(assignment.env), entry, cold=True)
         try:
             return await starter.fork(assignment, descriptors)
         finally:
@@ -176,11 +183,11 @@ class Launcher:
             self._zygote.kill()
             self._zygote = None
 
-    def _start_process(self, env: Mapping[str, str], *, cold: bool = False) -> _Zygote:
+    def _start_process(self, env: Mapping[str, str], entry: str, *, cold: bool = False) -> _Zygote:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "trainer.zygote", "--control", str(theirs.fileno())]
-        command += ["--agent", str(os.getpid()), "--entry", self._entry]
+        command += ["--agent", str(os.getpid()), "--entry", entry]
         command += ["--cold"] if cold else ["--preload", ",".join(self._preload)]
         try:
             process = subprocess.Popen(

@@ -9,6 +9,8 @@
         variables.*
     logs/worker-0.log                everything worker 0 printed, all generations
     output/                          what the user gets: model/, model.keras, tensorboard/, ...
+    work/                            where the chief's script or command runs: the source, and
+                                     what it wrote beside it; work.json says which is which
 """
 
 from __future__ import annotations
@@ -61,6 +63,16 @@ class JobPaths:
     def output(self) -> Path:
         """What the user gets."""
         return self.folder / "output"
+
+    @property
+    def work(self) -> Path:
+        """Where the chief's script or command runs."""
+        return self.folder / "work"
+
+    @property
+    def work_index(self) -> Path:
+        """What was in `work` before the program ran, and what of it is in `output`."""
+        return self.folder / "work.json"
 
     def record_file(self, generation: int) -> Path:
         """Record file of a generation."""

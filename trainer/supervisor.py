@@ -10,15 +10,15 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from protos.taas.v1 import history_pb2
 from protos.taas.v1 import worker_service_pb2 as wire
-from trainer import exits, sources
+from trainer import exits, preparation, requirements, sources
 from trainer.address import Reservation
 from trainer.children import Children, kill_group
 from trainer.contract import Assignment, Stage
@@ -82,6 +82,8 @@ class TrainerRun:
         self._listener = listener
         self._pid: int | None = None
         self._stop_asked = asyncio.Event()
+        # The same for the thread that makes things ready.
+        self._cancelled = threading.Event()
         self._term_sent = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._failure: FailureReport | None = None
@@ -92,6 +94,7 @@ class TrainerRun:
     def stop(self, *, save: bool, grace_s: float) -> None:
         """End the trainer: let it save and kill it after the grace, or kill it at once."""
         self._stop_asked.set()
+        self._cancelled.set()
         if not save:
             self.kill()
             return
@@ -110,6 +113,7 @@ class TrainerRun:
     def kill(self) -> None:
         """End the trainer and its process group at once."""
         self._stop_asked.set()
+        self._cancelled.set()
         if self._pid is not None:
             kill_group(self._pid)
 
@@ -128,38 +132,36 @@ class TrainerRun:
             self.ended.set()
 
     async def _prepare(self) -> wire.Exited | None:
-        """Unpack the source; return how the generation ends if that cannot be done."""
-        raw = self._assignment
-        if not raw.source_digest:
-            return await self._find_in_image(Path(raw.module))
+        """Make source and folders ready; return how the generation ends if that cannot be done."""
         try:
-            folder = await asyncio.to_thread(
-                sources.unpack_source,
-                Path(raw.storage_root),
-                raw.source_digest,
-                Path(raw.scratch_dir),
+            self._assignment = await asyncio.to_thread(
+                preparation.prepare, self._assignment, self._cancelled
             )
         except sources.InvalidSource as error:
             return await self._refuse(wire.OUTCOME_INVALID, str(error))
+        except requirements.Unsatisfiable as error:
+            await self._log.write([encodable(line).encode() for line in str(error).splitlines()])
+            message = f"{requirements.FILE} cannot be installed: {str(error).splitlines()[-1]}"
+            return await self._refuse(wire.OUTCOME_INVALID, message, details=str(error))
+        except requirements.Cancelled:
+            return await self._refuse(wire.OUTCOME_STOPPED, "stopped before the trainer began")
         except OSError as error:
             return await self._refuse(
                 wire.OUTCOME_CRASHED, f"the source could not be unpacked: {error}"
             )
-        self._assignment = replace(raw, source_dir=str(folder))
         return None
 
-    async def _find_in_image(self, module: Path) -> wire.Exited | None:
-        if not await asyncio.to_thread(module.is_file):
-            return await self._refuse(
-                wire.OUTCOME_INVALID,
-                f"there is no file {module} in the image; correct task.module or the image",
-            )
-        self._assignment = replace(
-            self._assignment, module=module.name, source_dir=str(module.parent)
-        )
-        return None
+    async def _collect(self) -> None:
+        """Bring what a script or command wrote beside itself to the job's output."""
+        try:
+            await asyncio.to_thread(preparation.conclude, self._assignment)
+        except OSError as error:
+            message = f"--- not all that was written reached the output folder: {error} ---"
+            await self._log.write([encodable(message).encode()])
 
-    async def _refuse(self, outcome: wire.Outcome, message: str) -> wire.Exited:
+    async def _refuse(
+        self, outcome: wire.Outcome, message: str, *, details: str = ""
+    ) -> wire.Exited:
         await self._log.write([f"--- {encodable(message)} ---".encode()])
         return exits.never_ran(
             self.generation,
@@ -167,13 +169,14 @@ class TrainerRun:
             outcome,
             message=f"worker {self._worker}: {message}",
             time=datetime.now(UTC),
+            details=details,
         )
 
     async def _run(self) -> wire.Exited:
         cold = await self._unless_stopped(self._launcher.ready(self._assignment))
         if cold is None:
             return await self._refuse(wire.OUTCOME_STOPPED, "stopped before the trainer began")
-        if cold:
+        if cold and not self._assignment.command:
             await self._log.write([f"--- starting cold: {cold} ---".encode()])
         kills = oom_kills()
         readers, writers = _pipes()
@@ -188,7 +191,12 @@ class TrainerRun:
                 os.close(writer)
         if launched.cold != cold:
             await self._log.write([f"--- started cold: {launched.cold} ---".encode()])
+        if self._assignment.command:
+            # Nobody reports for it.
+            self.stage = Stage.TRAINING
+            self._listener.changed()
         status, stopped = await self._attend(launched, readers)
+        await self._collect()
         return exits.explain(
             exits.Ended(
                 generation=self.generation,
@@ -199,6 +207,8 @@ class TrainerRun:
                 out_of_memory=kills is not None and (oom_kills() or 0) > kills,
                 report=self._failure,
                 told_code=self._told_code,
+                command=bool(self._assignment.command),
+                members=len(self._assignment.cluster),
                 stderr=[line.decode(errors="replace") for line in self._stderr],
                 time=datetime.now(UTC),
             )

@@ -28,15 +28,18 @@ import io
 import json
 import os
 import signal
+import site
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from trainer import lifeline
+from trainer import lifeline, requirements
 from trainer.contract import (
+    ENV_OUTPUT_DIR,
     ENV_REPORT_FD,
     Assignment,
     ExitCode,
@@ -205,7 +208,7 @@ def _become_trainer(
         lifeline.name_process("taas-trainer")
         _prefer_as_victim()
         assignment = Assignment.from_json(json.dumps(request["assignment"]))
-        _enter(assignment, report=descriptors[2])
+        enter(assignment, report=descriptors[2])
         code = _run(entry, assignment, descriptors[2])
     except BaseException:
         traceback.print_exc()
@@ -242,7 +245,7 @@ def _prefer_as_victim() -> None:
         file.write("500")
 
 
-def _enter(assignment: Assignment, *, report: int) -> None:
+def enter(assignment: Assignment, *, report: int) -> None:
     """Set environment, folder and import path as the trainer's program expects them."""
     os.environ.update(permitted_env(assignment.env))
     os.environ["TF_CONFIG"] = assignment.tf_config()
@@ -252,12 +255,29 @@ def _enter(assignment: Assignment, *, report: int) -> None:
     if sys.path and sys.path[0] in ("", os.getcwd()):
         sys.path.append(os.getcwd())
         del sys.path[0]
-    sys.path.insert(0, assignment.source_dir)
-    sys.argv = [assignment.module]
+    folder = assignment.source_dir
+    if assignment.packages_dir:
+        _add_packages(Path(assignment.packages_dir))
+    if assignment.output_dir:
+        os.environ[ENV_OUTPUT_DIR] = assignment.output_dir
+    if assignment.script:
+        # As `python path/to/script.py` does it.
+        folder = str(Path(folder, assignment.module).parent)
+    sys.path.insert(0, folder)
+    sys.argv = [assignment.module, *(assignment.script.arguments if assignment.script else ())]
     os.chdir(assignment.source_dir)
     if "numpy" in sys.modules:
         # Every fork would draw the same "random" numbers; Python's own are reseeded by Python.
         sys.modules["numpy"].random.seed()
+
+
+def _add_packages(overlay: Path) -> None:
+    """Make the packages of the job importable here and in every process that comes of this one."""
+    folder = str(requirements.site_of(overlay))
+    site.addsitedir(folder)
+    for name, value in (("PYTHONPATH", folder), ("PATH", str(overlay / "bin"))):
+        before = os.environ.get(name)
+        os.environ[name] = os.pathsep.join([value, *([before] if before else [])])
 
 
 def _run(entry: str, assignment: Assignment, report: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from controller import wire
 from controller.errors import InvalidJob
 from controller.local.storage import FolderStorage, check_range
-from controller.model import Job, JobKey, Spec
+from controller.model import Job, JobKey, Spec, Task
 from protos.taas.v1 import storage_service_pb2 as pb
 from protos.taas.v1 import storage_service_pb2_grpc
 
@@ -167,7 +167,7 @@ def _job(named: pb.StoredJob) -> Job:
     """Return what the folder needs of a job: its names."""
     key = JobKey(_plain(named.namespace, "job.namespace"), _plain(named.job, "job.job"))
     uid = _plain(named.uid, "job.uid")
-    return Job(key=key, uid=uid, created=datetime.fromtimestamp(0, UTC), spec=Spec(module=""))
+    return Job(key=key, uid=uid, created=datetime.fromtimestamp(0, UTC), spec=Spec(Task(module="")))
 
 
 def _plain(name: str, field: str) -> str:

@@ -109,7 +109,7 @@ def _unexpected(context: Context) -> ExitCode:
 
 def _parser() -> argparse.ArgumentParser:
     options = _common(argparse.SUPPRESS)
-    parser = argparse.ArgumentParser(
+    parser = _TopParser(
         prog="taas",
         description="TensorFlow as a Service: distributed training jobs.",
         epilog=_EPILOG,
@@ -128,6 +128,24 @@ class _Formatter(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class _TopParser(argparse.ArgumentParser):
+    """Parses the whole line. What follows `--` of a command that takes a program's words is left
+    alone: argparse would look for options and names in it."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        words = list(sys.argv[1:] if args is None else args)
+        if "--" not in words:
+            return super().parse_args(words, namespace)
+        place = words.index("--")
+        found = super().parse_args(words[:place], namespace)
+        if not hasattr(found, "words"):
+            return super().parse_args(words, namespace)
+        found.words = tuple(words[place + 1 :])
+        return found
 
 
 class _Parser(argparse.ArgumentParser):

@@ -23,15 +23,20 @@ _Result = TypeVar("_Result")
 _TRIES_IN_A_ROW = 5
 
 
+_USAGE = "taas {command} [options] {source} [-- arguments of a script, or a command]"
+
+
 def register(commands: Any, common: Any) -> None:
     """Add the commands to the parser."""
     run = commands.add_parser(
         "run",
         parents=[common],
         help="train on this machine: start, submit, watch, fetch the model",
+        usage=_USAGE.format(command="run", source="DIR|SCRIPT|SPEC.yaml"),
         description="Does everything on this machine: starts a service if none runs, submits the "
         "folder, shows its progress and fetches what it made.",
-        epilog="example: taas run examples/mnist_lenet5 --workers 2 -p epochs=5",
+        epilog="examples: taas run examples/mnist_lenet5 --workers 2 -p epochs=5\n"
+        "          taas run train.py --workers 2 --distribute -- --epochs 5",
     )
     run.add_argument(
         "source",
@@ -50,8 +55,11 @@ def register(commands: Any, common: Any) -> None:
         help="submit a job",
         description="Packs and uploads a folder (or one script) and creates a job that runs it. "
         "What .taasignore (else .gitignore) lists is left out.",
-        epilog="example: taas submit ./mnist --workers 2 -p epochs=5 --watch\n"
-        "         taas submit job.yaml",
+        usage=_USAGE.format(command="submit", source="DIR|SCRIPT|SPEC.yaml"),
+        epilog="examples: taas submit ./mnist --workers 2 -p epochs=5 --watch\n"
+        "          taas submit job.yaml\n"
+        "          taas submit train.py --workers 4 --distribute -- --epochs 5\n"
+        "          taas submit ./project --workers 2 -- python -m my.module",
     )
     submit.add_argument("source", metavar="DIR|SCRIPT|SPEC.yaml")
     submit.add_argument("--watch", action="store_true", help="show its progress until it ends")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from protos.taas.v1.job_pb2 import TrainingJob, TrainingJobSpec
-from taas import documents, names
+from taas import documents, names, programs
 from taas.cli.context import Context
-from taas.client import Client, SubmitProgress, task_module
+from taas.client import Client, SubmitProgress
 from taas.errors import AlreadyExists, InvalidRequest
 
 # Nobody means to make that many jobs of one name.
@@ -39,6 +39,18 @@ def add_job_options(parser: Any) -> None:
     job.add_argument("--workers", type=int, metavar="N", help="number of workers (default 1)")
     job.add_argument("--min-workers", type=int, metavar="N", help="go on with as few as this")
     job.add_argument("--module", metavar="FILE", help="task module in the folder (task.py)")
+    job.add_argument("--script", metavar="FILE", help="script in the folder, instead of a task")
+    job.add_argument(
+        "--distribute",
+        action="store_true",
+        help="spread the script's Keras fit over the workers; its batch size is the group's",
+    )
+    job.add_argument(
+        "--own-checkpoints",
+        action="store_true",
+        help="the script saves and resumes by itself; the service does neither",
+    )
+    job.set_defaults(words=None)
     job.add_argument(
         "-p",
         "--parameter",
@@ -72,7 +84,6 @@ def wanted(ctx: Context) -> Wanted:
     if path.suffix in documents.SUFFIXES and not path.is_dir():
         found = _of_document(ctx, documents.load(path))
     else:
-        task_module(path, args.module or "")
         # What the folder is called where it lies: "." has no name of its own.
         name = names.job_id_from(path.resolve().stem if path.is_file() else path.resolve().name)
         found = Wanted(name, False, args.namespace, path, TrainingJobSpec())
@@ -80,6 +91,14 @@ def wanted(ctx: Context) -> Wanted:
         resource = names.resource_name(args.name, found.namespace)
         namespace, name = names.split_name(resource)
         found = Wanted(name, True, namespace, found.source, found.spec, found.labels)
+    wish = programs.Wish(
+        module=args.module or "",
+        script=args.script or "",
+        words=args.words,
+        distribute=args.distribute,
+        own_checkpoints=args.own_checkpoints,
+    )
+    programs.choose(found.spec, found.source, wish)
     _apply_options(found.spec, args)
     labels = {**found.labels, **_pairs(args.label, "--label")}
     return Wanted(found.name, found.named, found.namespace, found.source, found.spec, labels)
@@ -104,7 +123,6 @@ def create(
         spec.workers = 1
     source = job.source
     if source is not None:
-        spec.task.module = task_module(source, spec.task.module)
         uploaded = surviving(
             lambda: client.upload(
                 source,
@@ -139,11 +157,13 @@ def create(
 
 def _of_document(ctx: Context, document: documents.Document) -> Wanted:
     has_source = document.source is not None or document.spec.HasField("source")
-    if not has_source and not document.spec.task.module.startswith("/"):
+    spec = document.spec
+    in_image = spec.HasField("command") or (spec.task.module or spec.script.path).startswith("/")
+    if not has_source and not in_image:
         raise InvalidRequest.of(
             "spec.source",
-            "is missing; write the path of the task's folder, or set task.module to the absolute "
-            "path of a program in the image",
+            "is missing; write the path of the program's folder, or set task.module or "
+            "script.path to the absolute path of a program in the image",
         )
     namespace = document.namespace or ctx.args.namespace
     name = document.name
@@ -153,8 +173,6 @@ def _of_document(ctx: Context, document: documents.Document) -> Wanted:
 
 
 def _apply_options(spec: TrainingJobSpec, args: Any) -> None:
-    if args.module:
-        spec.task.module = args.module
     # 0 is not "unset" here: the service refuses it with the reason.
     if args.workers is not None:
         if args.workers < 1:

@@ -46,6 +46,11 @@ def publish(storage: Path, archive: bytes) -> str:
     return digest
 
 
+def publish_files(storage: Path, files: dict[str, str]) -> str:
+    """Pack files, put the archive where agents look for it, and return its digest."""
+    return publish(storage, pack(files))
+
+
 class Controller(worker_service_pb2_grpc.WorkerServiceServicer):
     """Writes down what agents say, and says what the test wants said."""
 

@@ -100,9 +100,41 @@ def ended(
     )
 
 
+def command(status: int, *, stopped: bool = False, members: int = 2) -> Ended:
+    """A command says nothing of itself."""
+    plain = ended(status, stopped=stopped)
+    return replace(plain, told_code=None, command=True, members=members)
+
+
 @pytest.mark.parametrize(
     ("seen", "outcome", "reason"),
     [
+        pytest.param(command(0), wire.OUTCOME_DONE, "", id="command"),
+        pytest.param(command(0, stopped=True), wire.OUTCOME_SAVED, "", id="command-stopped"),
+        pytest.param(command(42 << 8, stopped=True), wire.OUTCOME_SAVED, "", id="command-saved"),
+        pytest.param(command(143 << 8, stopped=True), wire.OUTCOME_SAVED, "", id="command-term"),
+        pytest.param(
+            command(42 << 8), wire.OUTCOME_PEER_LOST, Reason.PEER_LOST, id="command-taken-along"
+        ),
+        pytest.param(
+            command(42 << 8, members=1), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="alone-42"
+        ),
+        pytest.param(
+            command(75 << 8), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="command-75"
+        ),
+        pytest.param(
+            command(1 << 8, stopped=True),
+            wire.OUTCOME_CRASHED,
+            Reason.TRAINER_CRASHED,
+            id="command-at-stop",
+        ),
+        pytest.param(command(9), wire.OUTCOME_CRASHED, Reason.TRAINER_KILLED, id="command-kill"),
+        pytest.param(
+            replace(command(78 << 8), told_code=78),
+            wire.OUTCOME_INVALID,
+            Reason.INVALID_PROGRAM,
+            id="no-such-command",
+        ),
         pytest.param(ended(0), wire.OUTCOME_DONE, "", id="done"),
         pytest.param(ended(0, stopped=True, oom=True), wire.OUTCOME_DONE, "", id="done-anyway"),
         pytest.param(ended(42 << 8), wire.OUTCOME_SAVED, "", id="saved"),

@@ -51,6 +51,24 @@ def test_submit_script_and_document(taas: Taas, task_folder: Path, tmp_path: Pat
     assert taas("submit", str(document), "-n", "x", "--name", "named").out == "created lab/named\n"
 
 
+def test_submit_scripts_and_commands(taas: Taas, task_folder: Path) -> None:
+    script = task_folder / "train.py"
+    script.write_text("print('hello')\n")
+    line = ("submit", str(script), "--workers", "2", "--distribute", "--", "--workers", "a b")
+    assert taas(*line).out == "created train\n"
+    spec = taas("get", "train", "--output", "json").json()["spec"]
+    arguments = ["--workers", "a b"]
+    assert spec["script"] == {"path": "train.py", "arguments": arguments, "distribute": True}
+    assert spec["workers"] == 2
+    told = taas("get", "train").out
+    assert "script:      train.py --workers 'a b'\n" in told
+    assert "distributed: by the service\n" in told
+    assert taas("submit", str(task_folder), "--", "python", "-m", "x").out == "created my-task\n"
+    told = taas("get", "my-task").out
+    assert "command:    python -m x\n" in told
+    assert "source:     " in told
+
+
 def test_dry_run_creates_nothing(taas: Taas, task_folder: Path) -> None:
     assert taas("submit", str(task_folder), "--dry-run").out == "my-task could be created\n"
     assert taas("list").err == "no jobs\n"

@@ -15,6 +15,7 @@ from controller.model import (
     Spec,
     StateChange,
     Status,
+    Task,
     WorkerChange,
     WorkerState,
 )
@@ -35,7 +36,7 @@ def a_job(
         key=JobKey(namespace, name),
         uid=str(uuid.uuid4()),
         created=NOON,
-        spec=Spec(module="task.py", source=Source(DIGEST, 10), workers=2, min_workers=2),
+        spec=Spec(Task("task.py"), source=Source(DIGEST, 10), workers=2, min_workers=2),
         labels=labels,
         request_id="request",
         status=Status(phase=phase),

@@ -32,6 +32,7 @@ from controller.model import (
     Stage,
     StartOrder,
     StopOrder,
+    Task,
 )
 from controller.plan import Plan, plan
 from controller.rendezvous import rendezvous
@@ -122,7 +123,7 @@ def submit(spec: Spec) -> World:
 
 def spec(**changes: object) -> Spec:
     """Return a spec of a job with a few workers."""
-    plain = Spec("task.py", Source("0" * 64, 1), workers=2, min_workers=2)
+    plain = Spec(Task("task.py"), Source("0" * 64, 1), workers=2, min_workers=2)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 

@@ -44,12 +44,54 @@ def _module(what: str, module: str) -> BadSpec:
     return BadSpec(what, {"task": {"module": module}}, "task.module")
 
 
+def _script(what: str, field: str, in_crd: str = "", **script: Any) -> BadSpec:
+    return BadSpec(
+        what, {"task": None, "script": script}, field, f"spec.{in_crd}" if in_crd else ""
+    )
+
+
 def _pod(what: str, field: str, in_crd: str = "", **changes: Any) -> BadSpec:
     return BadSpec(what, {"pod": changes}, f"pod.{field}", f"spec.pod.{in_crd}" if in_crd else "")
 
 
 BAD_SPECS = [
-    BadSpec("no program", {"task": None}, "task", "program: set exactly one of task"),
+    BadSpec(
+        "no program", {"task": None}, "task", "program: set exactly one of task, script, command"
+    ),
+    _script("no script", "script.path"),
+    _script("script up", "script.path", path="../train.py"),
+    _script("script, no .py", "script.path", path="train"),
+    _script("many arguments", "script.arguments", path="t.py", arguments=[""] * 257),
+    _script(
+        "long argument",
+        "script.arguments[1]",
+        path="t.py",
+        arguments=["", "x" * 4097],
+    ),
+    _script(
+        "argument NUL",
+        "script.arguments[0]",
+        in_crd="script.arguments",
+        path="t.py",
+        arguments=["x\0"],
+    ),
+    BadSpec(
+        "script, no source",
+        {"task": None, "source": None, "script": {"path": "t.py"}},
+        "source",
+    ),
+    BadSpec(
+        "script's parameters",
+        {"task": None, "script": {"path": "t.py"}, "parameters": {"a": "1"}},
+        "parameters",
+    ),
+    BadSpec("no words", {"task": None, "command": {"words": []}}, "command.words"),
+    BadSpec("no word", {"task": None, "command": {"words": [""]}}, "command.words"),
+    BadSpec(
+        "command's parameters",
+        {"task": None, "command": {"words": ["w"]}, "parameters": {"a": "1"}},
+        "parameters",
+    ),
     _module("no module", ""),
     _module("long module", "m" * 254 + ".py"),
     _module("line end", "a\n.py"),
@@ -154,6 +196,17 @@ GOOD_CHANGES: dict[str, dict[str, Any]] = {
     "module path": {"task": {"module": "a/b-c d.py"}},
     "longest module": {"task": {"module": "m" * 252 + ".py"}},
     "dots in a name": {"task": {"module": "..x.py"}},
+    "script": {
+        "task": None,
+        "script": {"path": "a/train.py", "arguments": ["--rate", "", "x" * 4096]},
+    },
+    "script in the image": {"task": None, "source": None, "script": {"path": "/opt/train.py"}},
+    "distributed": {
+        "task": None,
+        "script": {"path": "t.py", "distribute": True, "ownCheckpoints": True},
+    },
+    "command": {"task": None, "command": {"words": ["python", "-m", "my.module", ""]}},
+    "command in the image": {"task": None, "source": None, "command": {"words": ["train"]}},
     "most workers": {"workers": 8, "minWorkers": 8},
     "parameters": {"parameters": {"größe": "x" * 4096, "_x": "", "k" * 128: "\n"}},
     "many parameters": {"parameters": {f"k{i}": "v" for i in range(256)}},

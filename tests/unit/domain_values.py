@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from controller.model import (
     Checkpoint,
     CheckpointPolicy,
+    Command,
     Failure,
     Job,
     JobKey,
@@ -17,10 +19,12 @@ from controller.model import (
     Phase,
     PodOptions,
     Progress,
+    Script,
     Source,
     Spec,
     StateChange,
     Status,
+    Task,
     Worker,
     WorkerChange,
     WorkerState,
@@ -131,9 +135,11 @@ pods = st.builds(
         lambda template: json.dumps(template, sort_keys=True)
     ),
 )
+words = st.lists(texts, max_size=3).map(tuple)
 specs = st.builds(
     Spec,
-    module=texts,
+    program=st.builds(Task, texts)
+    | st.builds(Script, texts, words, distribute=st.booleans(), own_checkpoints=st.booleans()),
     source=st.none() | st.builds(Source, texts, int64s),
     workers=st.integers(1, 2**31 - 1),
     min_workers=st.integers(1, 2**31 - 1),
@@ -150,6 +156,12 @@ specs = st.builds(
     cancel=st.booleans(),
     pod=pods,
     storage_claim=texts.filter(bool),
+)
+# A command has no deadline for steps.
+specs |= st.builds(
+    lambda spec, words: replace(spec, program=Command(words), progress_deadline_s=None),
+    specs,
+    words,
 )
 labels = st.text("abcxyz019-", min_size=1, max_size=9)
 jobs = st.builds(

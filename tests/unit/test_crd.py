@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2
 
 from controller import crd_rules
 from controller.crd import crd
-from controller.model import Spec
+from controller.model import Spec, Task
 from controller.wire import spec_to_wire
 from protos.taas.v1 import job_pb2
 from tools import crd as tool
@@ -67,7 +67,7 @@ def test_descriptions_spell_fields_as_manifests_do(schema: dict[str, Any]) -> No
 
 
 def test_defaults_are_those_of_the_domain(schema: dict[str, Any]) -> None:
-    sent = spec_to_wire(Spec("/task.py"))
+    sent = spec_to_wire(Spec(Task("/task.py")))
     fields = schema["properties"]["spec"]["properties"]
     for name, field in fields.items():
         default = field.get("default")
@@ -81,8 +81,9 @@ def test_defaults_are_those_of_the_domain(schema: dict[str, Any]) -> None:
 def test_what_a_choice_and_a_map_and_a_time_become(schema: dict[str, Any]) -> None:
     spec, status = schema["properties"]["spec"], schema["properties"]["status"]
     assert {
-        "rule": "(has(self.task) ? 1 : 0) == 1",
-        "message": "program: set exactly one of task",
+        "rule": "(has(self.task) ? 1 : 0) + (has(self.script) ? 1 : 0) + "
+        "(has(self.command) ? 1 : 0) == 1",
+        "message": "program: set exactly one of task, script, command",
     } in (spec["x-kubernetes-validations"])
     assert spec["properties"]["parameters"]["additionalProperties"]["type"] == "string"
     assert status["properties"]["startTime"]["format"] == "date-time"

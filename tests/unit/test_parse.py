@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller import parse, wire_store
-from controller.model import CheckpointPolicy, Job, JobKey, Source, Spec, Status
+from controller.model import CheckpointPolicy, Job, JobKey, Source, Spec, Status, Task
 from protos.taas.v1 import job_pb2, training_service_pb2
 from tests.unit.create_requests import DIGEST, NOW, new, refusal, request, spec
 
@@ -21,7 +21,7 @@ def test_a_bare_request_gets_the_defaults_of_the_proto() -> None:
         uid="uid-1",
         created=NOW,
         spec=Spec(
-            module="task.py",
+            program=Task("task.py"),
             source=Source(DIGEST, 10),
             workers=2,
             min_workers=2,
@@ -73,7 +73,7 @@ def test_everything_that_was_asked_for_arrives() -> None:
     )
     job = new(request(full, labels={"z": "1", "a": ""}, request_id="r-1"))
     assert job.spec == Spec(
-        module="train/lenet.py",
+        program=Task("train/lenet.py"),
         source=Source(DIGEST, 10),
         workers=4,
         min_workers=3,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller import parse_spec
-from controller.model import CheckpointPolicy, Source
+from controller.model import CheckpointPolicy, Command, Script, Source, Task
 from protos.taas.v1 import job_pb2
 from tests.unit.create_requests import DIGEST, MOST_WORKERS, new, refusal, request, spec
 from trainer.contract import RESERVED_ENV, RESERVED_ENV_PREFIX
@@ -42,11 +42,18 @@ from trainer.contract import RESERVED_ENV, RESERVED_ENV_PREFIX
             (("PATH", "/bin"), ("TF_CONFIG_2", "x"), ("_", ""), ("taas_x", "y")),
             id="env like reserved ones",
         ),
-        pytest.param({"task": {"module": "a/b-c d.py"}}, "module", "a/b-c d.py", id="module path"),
         pytest.param(
-            {"task": {"module": "m" * 252 + ".py"}}, "module", "m" * 252 + ".py", id="long module"
+            {"task": {"module": "a/b-c d.py"}}, "program", Task("a/b-c d.py"), id="module path"
         ),
-        pytest.param({"task": {"module": "..x.py"}}, "module", "..x.py", id="dots in a name"),
+        pytest.param(
+            {"task": {"module": "m" * 252 + ".py"}},
+            "program",
+            Task("m" * 252 + ".py"),
+            id="long module",
+        ),
+        pytest.param(
+            {"task": {"module": "..x.py"}}, "program", Task("..x.py"), id="dots in a name"
+        ),
         pytest.param(
             {"checkpoints": {"every_steps": 9}},
             "checkpoints",
@@ -66,6 +73,44 @@ from trainer.contract import RESERVED_ENV, RESERVED_ENV_PREFIX
             id="best",
         ),
         pytest.param({"suspend": True}, "suspend", True, id="suspended from the start"),
+        pytest.param(
+            {
+                "task": None,
+                "script": {
+                    "path": "a/train.py",
+                    "arguments": ["--rate", "", "x" * 4096],
+                    "distribute": True,
+                    "own_checkpoints": True,
+                },
+            },
+            "program",
+            Script("a/train.py", ("--rate", "", "x" * 4096), distribute=True, own_checkpoints=True),
+            id="script",
+        ),
+        pytest.param(
+            {"task": None, "script": {"path": "t.py"}},
+            "progress_deadline_s",
+            600,
+            id="a script's deadline",
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": ["w"] * 256}},
+            "program",
+            Command(("w",) * 256),
+            id="longest command",
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": ["w"]}, "progress_deadline_seconds": 7},
+            "progress_deadline_s",
+            None,
+            id="a command's deadline",
+        ),
+        pytest.param(
+            {"task": None, "source": None, "command": {"words": ["w"]}},
+            "source",
+            None,
+            id="command in the image",
+        ),
     ],
 )
 def test_an_edge_is_accepted(changes: dict[str, Any], field: str, value: object) -> None:
@@ -82,6 +127,54 @@ def test_as_many_entries_as_allowed_are_accepted() -> None:
     ("changes", "field", "says"),
     [
         pytest.param({"task": None}, "task", "is missing; set task.module", id="no program"),
+        pytest.param(
+            {"task": None, "script": {}}, "script.path", 'for example "train.py"', id="no script"
+        ),
+        pytest.param(
+            {"task": None, "script": {"path": "train.sh"}}, "script.path", "no Python file", id="sh"
+        ),
+        pytest.param(
+            {"task": None, "script": {"path": "t.py"}, "source": None},
+            "source",
+            "set script.path to its absolute path",
+            id="script without a source",
+        ),
+        pytest.param(
+            {"task": None, "script": {"path": "t.py", "arguments": ["a\0"]}},
+            "script.arguments[0]",
+            "NUL",
+            id="argument NUL",
+        ),
+        pytest.param(
+            {"task": None, "script": {"path": "t.py"}, "parameters": {"a": "1"}},
+            "parameters",
+            "script.arguments",
+            id="parameters of a script",
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": []}}, "command.words", "no program", id="no words"
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": [""]}}, "command.words", "no program", id="no word"
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": ["w"] * 257}},
+            "command.words",
+            "at most 256",
+            id="many words",
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": ["w", "x" * 4097]}},
+            "command.words[1]",
+            "at most 4096",
+            id="long word",
+        ),
+        pytest.param(
+            {"task": None, "command": {"words": ["x" * 4096] * 20}},
+            "parameters",
+            "as JSON",
+            id="long command",
+        ),
         pytest.param({"task": {"module": ""}}, "task.module", "'' is no path", id="no module"),
         pytest.param({"task": {"module": "m" * 253 + ".py"}}, "task.module", "1 to 255", id="long"),
         pytest.param({"task": {"module": "a\0.py"}}, "task.module", "printable", id="module NUL"),
@@ -107,8 +200,8 @@ def test_as_many_entries_as_allowed_are_accepted() -> None:
         pytest.param({"task": {"module": "task.py/"}}, "task.module", "try 'task.py'", id="folder"),
         pytest.param({"task": {"module": "../.."}}, "task.module", "plain path", id="up and up"),
         pytest.param({"task": {"module": "/"}}, "task.module", "plain path", id="root"),
-        pytest.param({"task": {"module": ".."}}, "task.module", "no Python module", id="dots only"),
-        pytest.param({"task": {"module": "task"}}, "task.module", "no Python module", id="no .py"),
+        pytest.param({"task": {"module": ".."}}, "task.module", "no Python file", id="dots only"),
+        pytest.param({"task": {"module": "task"}}, "task.module", "no Python file", id="no .py"),
         pytest.param({"task": {"module": "task.ipynb"}}, "task.module", ".py file", id="notebook"),
         pytest.param({"task": {"module": "task.PY"}}, "task.module", ".py file", id="case of .py"),
         pytest.param({"task": {"module": "a/.py"}}, "task.module", ".py file", id="only .py"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller.model import CheckpointPolicy, PodOptions, Source
+from controller.model import CheckpointPolicy, Command, PodOptions, Script, Source, Task
 from controller.render import Platform, PodSettings, assignment, kubernetes_settings, render
 from tests.builders import job
 from trainer import contract
@@ -94,9 +94,19 @@ def test_assignment() -> None:
 
 
 def test_assignment_of_a_program_in_the_image() -> None:
-    job_ = replace(JOB, spec=replace(JOB.spec, source=None, module="/opt/task.py"))
+    job_ = replace(JOB, spec=replace(JOB.spec, source=None, program=Task("/opt/task.py")))
     made = assignment(job_, 1)
     assert (made.module, made.source_digest) == ("/opt/task.py", "")
+
+
+def test_assignment_of_a_script_and_of_a_command() -> None:
+    script = Script("a/train.py", ("--rate", "0.1"), distribute=True, own_checkpoints=True)
+    made = assignment(replace(JOB, spec=replace(JOB.spec, program=script)), 1)
+    assert made.module == "a/train.py"
+    assert made.script == contract.Script(("--rate", "0.1"), distribute=True, own_checkpoints=True)
+    made = assignment(replace(JOB, spec=replace(JOB.spec, program=Command(("python", "x")))), 1)
+    assert (made.module, made.script, made.command) == ("", None, ("python", "x"))
+    assert contract.Assignment.from_json(made.to_json()) == made
 
 
 # --- On Kubernetes

@@ -20,6 +20,7 @@ from controller.model import (
     Source,
     Spec,
     StateChange,
+    Task,
     WorkerChange,
     WorkerState,
 )
@@ -48,7 +49,7 @@ def test_any_entry_survives_the_store(entry: LogEntry) -> None:
 # --- Documents
 
 
-JOB = Job(JobKey("ns", "job"), "uid", NOW, Spec("task.py", Source("ab", 1)), request_id="r")
+JOB = Job(JobKey("ns", "job"), "uid", NOW, Spec(Task("task.py"), Source("ab", 1)), request_id="r")
 
 
 def document(**changes: Any) -> str:

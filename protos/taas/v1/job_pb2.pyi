@@ -83,7 +83,7 @@ class TrainingJob(_message.Message):
     def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[TrainingJobSpec, _Mapping]] = ..., status: _Optional[_Union[TrainingJobStatus, _Mapping]] = ...) -> None: ...
 
 class TrainingJobSpec(_message.Message):
-    __slots__ = ("task", "source", "workers", "min_workers", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage")
+    __slots__ = ("task", "script", "command", "source", "workers", "min_workers", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,8 @@ class TrainingJobSpec(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TASK_FIELD_NUMBER: _ClassVar[int]
+    SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     MIN_WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +118,8 @@ class TrainingJobSpec(_message.Message):
     POD_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FIELD_NUMBER: _ClassVar[int]
     task: TaskProgram
+    script: ScriptProgram
+    command: CommandProgram
     source: Source
     workers: int
     min_workers: int
@@ -132,13 +136,31 @@ class TrainingJobSpec(_message.Message):
     grace_seconds: int
     pod: PodOptions
     storage: StorageOptions
-    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., script: _Optional[_Union[ScriptProgram, _Mapping]] = ..., command: _Optional[_Union[CommandProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ...) -> None: ...
 
 class TaskProgram(_message.Message):
     __slots__ = ("module",)
     MODULE_FIELD_NUMBER: _ClassVar[int]
     module: str
     def __init__(self, module: _Optional[str] = ...) -> None: ...
+
+class ScriptProgram(_message.Message):
+    __slots__ = ("path", "arguments", "distribute", "own_checkpoints")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    DISTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    OWN_CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    arguments: _containers.RepeatedScalarFieldContainer[str]
+    distribute: bool
+    own_checkpoints: bool
+    def __init__(self, path: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., distribute: bool = ..., own_checkpoints: bool = ...) -> None: ...
+
+class CommandProgram(_message.Message):
+    __slots__ = ("words",)
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("digest", "size_bytes")
