@@ -147,14 +147,18 @@ class Checkpoints:
         for folder in self._paths.checkpoints.glob(f"{_REMOVED}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def load(self, step: int, generation: int, variables: Mapping[str, Any]) -> None:
+    def load(
+        self, step: int, generation: int, variables: Mapping[str, Any], *, whole: bool = True
+    ) -> None:
         """Assign a checkpoint's values to `variables`, in every replica of this process.
+
+        Unless they are the `whole` of it, what else it holds is passed over.
 
         Raises CheckpointError naming the variables that are missing, left over, or of another
         shape or type; nothing is assigned then.
         """
         folder = self._paths.checkpoints / checkpoint_id(step, generation)
-        snapshot.restore(folder, variables)
+        snapshot.restore(folder, variables, whole=whole)
         self._last_step = step
 
     # Saving.

@@ -19,6 +19,7 @@ import tensorflow as tf
 from trainer import progress
 from trainer.calls import Calls, agree, first_replica
 from trainer.checkpoints import Checkpoints
+from trainer.chief import Chief
 from trainer.contract import Checkpointing, Stage
 from trainer.data import order
 from trainer.evaluate import Evaluator
@@ -35,14 +36,6 @@ _WINDOW = "progress/window"
 
 class LossNotFinite(Exception):
     """The training has diverged."""
-
-
-@dataclass
-class Chief:
-    """What only the chief has."""
-
-    records: progress.Records
-    curves: progress.Curves
 
 
 @dataclass

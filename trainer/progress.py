@@ -209,7 +209,7 @@ class Pace:
     """Rates between two progress records, from the time that calls took."""
 
     def __init__(self, *, total_steps: int, global_batch: int) -> None:
-        """Begin before the first call."""
+        """Begin before the first call. 0 is unknown, of steps and of the batch."""
         self._total, self._batch = total_steps, global_batch
         self._steps, self._seconds = 0, 0.0
         self._compiled = False
@@ -229,8 +229,8 @@ class Pace:
     def progress(self, step: int, epoch: float, values: Mapping[str, float]) -> job_pb2.Progress:
         """Return the record's content, and begin a new measurement."""
         rate = self._steps / self._seconds if self._seconds else 0.0
-        done = step >= self._total
-        left = 0.0 if done else (self._total - step) / rate if rate else -1.0
+        done = 0 < self._total <= step
+        left = 0.0 if done else (self._total - step) / rate if rate and self._total else -1.0
         self._steps, self._seconds, self._last = 0, 0.0, time.monotonic()
         metrics = {name: value for name, value in values.items() if name != "loss"}
         return job_pb2.Progress(

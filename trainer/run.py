@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
-from trainer import export, progress, strategy, task, tracebacks
-from trainer.checkpoints import CheckpointError, Checkpoints
+from trainer import export, progress, script, strategy, task, tracebacks
+from trainer.checkpoints import CheckpointError
+from trainer.chief import Chief, checkpoints_of, chief_of
 from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
 from trainer.data import DataError
 from trainer.learner import Learner
-from trainer.loop import Chief, Loop, LossNotFinite
+from trainer.loop import Loop, LossNotFinite
+from trainer.preparation import paths_of
 from trainer.stopping import Stop
-from trainer.storage import JobPaths, Manifest
 
 # Errors whose text is for the user and says all; a class name before it would only confuse.
 _PLAIN = (task.TaskError, DataError, CheckpointError, LossNotFinite)
@@ -36,8 +37,10 @@ def main(assignment: Assignment) -> int:
     """
     descriptor = os.environ.get(ENV_REPORT_FD)
     reports = progress.Reports(int(descriptor) if descriptor else None)
-    stop = Stop(reports.leaving)
+    stop = Stop(reports.leaving, yields=assignment.script is not None)
     reports.stage(Stage.STARTING, 0)
+    if assignment.script:
+        return script.main(assignment, stop, reports)
     try:
         return _Run(assignment, stop, reports).run()
     except _Invalid as invalid:
@@ -79,12 +82,7 @@ class _Run:
         self._stop = stop
         self._reports = reports
         self._members = len(assignment.cluster)
-        self._paths = JobPaths(
-            Path(assignment.storage_root),
-            assignment.namespace,
-            assignment.job,
-            assignment.job_uid,
-        )
+        self._paths = paths_of(assignment)
 
     def run(self) -> ExitCode:
         """Join, build, train, evaluate, export."""
@@ -99,29 +97,13 @@ class _Run:
             )
             keras.utils.set_random_seed(made.seed)
             learner = Learner(made, group)
-        chief = self._chief() if self._assignment.is_chief else None
+        chief = chief_of(self._assignment, self._reports)
         closing = (chief.curves, chief.records) if chief else ()
         with progress.closing_all(*closing):
             return self._train(made, learner, chief)
 
-    def _chief(self) -> Chief:
-        generation = self._assignment.generation
-        path = self._paths.record_file(generation)
-        records = progress.Records(path, generation=generation, reports=self._reports)
-        curves = progress.Curves(
-            self._paths.output / "tensorboard",
-            on_failed=lambda message: records.notice("CurvesFailed", message),
-        )
-        return Chief(records, curves)
-
     def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
-        checkpoints = Checkpoints(
-            self._paths,
-            generation=self._assignment.generation,
-            policy=self._assignment.checkpointing,
-            on_saved=_announce(chief),
-            on_failed=_warn(chief),
-        )
+        checkpoints = checkpoints_of(self._assignment, chief)
         loop = Loop(
             task=made,
             learner=learner,
@@ -158,19 +140,3 @@ class _Run:
         written = export.export(learner, self._paths.output, step=loop.step, metrics=loop.known)
         chief.records.exported(loop.step, written.paths, written.size)
         sys.stdout.write(f"exported the model in {time.monotonic() - began:.1f} s\n")
-
-
-def _announce(chief: Chief | None) -> Callable[[Manifest], None]:
-    def saved(manifest: Manifest) -> None:
-        if chief:
-            chief.records.checkpoint(manifest)
-
-    return saved
-
-
-def _warn(chief: Chief | None) -> Callable[[str], None]:
-    def failed(message: str) -> None:
-        if chief:
-            chief.records.notice("CheckpointFailed", message)
-
-    return failed

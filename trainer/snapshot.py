@@ -77,14 +77,34 @@ def damage(folder: Path, manifest: Manifest) -> str | None:
     return None
 
 
-def restore(folder: Path, variables: Mapping[str, Any]) -> None:
+class Text:
+    """A text among the variables of a checkpoint."""
+
+    shape = tf.TensorShape([])
+    dtype = tf.string
+
+    def __init__(self, value: str = "") -> None:
+        """Hold this value."""
+        self.value = value
+
+    def read_value(self) -> Any:
+        """Return it as a tensor."""
+        return tf.constant(self.value)
+
+    def assign(self, value: bytes) -> None:
+        """Take what a checkpoint holds."""
+        self.value = value.decode()
+
+
+def restore(folder: Path, variables: Mapping[str, Any], *, whole: bool = True) -> None:
     """Assign the values in a folder to variables of the same names, shapes and types.
 
-    Raises CheckpointError, naming what does not fit, before anything is assigned.
+    Unless the variables are the `whole` of it, what else the folder holds is passed over. Raises
+    CheckpointError, naming what does not fit, before anything is assigned.
     """
     try:
         reader = tf.train.load_checkpoint(str(folder / PREFIX))
-        _compare(folder, reader, variables)
+        _compare(folder, reader, variables, whole=whole)
         for name, variable in variables.items():
             value = reader.get_tensor(name)
             for component in _components(variable):
@@ -127,12 +147,12 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _compare(folder: Path, reader: Any, variables: Mapping[str, Any]) -> None:
+def _compare(folder: Path, reader: Any, variables: Mapping[str, Any], *, whole: bool) -> None:
     shapes = reader.get_variable_to_shape_map()
     dtypes = reader.get_variable_to_dtype_map()
     faults = [
         *_listed("it lacks", shapes.keys() ^ (shapes.keys() | variables.keys())),
-        *_listed("the program has no", shapes.keys() - variables.keys()),
+        *_listed("the program has no", shapes.keys() - variables.keys() if whole else set()),
     ]
     faults += _differing("shape", variables, shapes, lambda variable: variable.shape.as_list())
     faults += _differing("type", variables, dtypes, lambda variable: variable.dtype.base_dtype)

@@ -44,13 +44,18 @@ def join(assignment: contract.Assignment) -> tf.distribute.MultiWorkerMirroredSt
 
     Raises PeerLost if the other members do not come.
     """
+    prepare(assignment)
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def prepare(assignment: contract.Assignment) -> None:
+    """Do what must come before the strategy is built. Raises PeerLost as `join` does."""
     os.environ["TF_CONFIG"] = assignment.tf_config()
     members = len(assignment.cluster)
     if members > 1:
         _configure_coordination(members)
         if not assignment.is_chief:
             _await_leader(assignment.cluster[0], REGISTER_MS / 1000)
-    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _configure_coordination(members: int) -> None:

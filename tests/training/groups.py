@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainer import lifeline
-from trainer.contract import ENV_REPORT_FD, Assignment, Checkpointing
+from trainer import lifeline, preparation
+from trainer.contract import ENV_REPORT_FD, Assignment, Checkpointing, Script
 from trainer.storage import JobPaths
 
 # Children are forked from a server that has imported TensorFlow once and touched no device.
@@ -39,8 +40,10 @@ def _child(assignment_json: str, log: str, reports: str) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     descriptor = os.open(reports, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.environ[ENV_REPORT_FD] = str(descriptor)
-    from trainer import run
+    from trainer import run, zygote
 
+    if assignment.script:
+        zygote.enter(assignment, report=descriptor)
     code = run.main(assignment)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -64,6 +67,8 @@ class Job:
     checkpointing: Checkpointing = NEVER
     generation: int = 0
     parameters: dict[str, str] = field(default_factory=dict)
+    module: str = "task.py"
+    script: Script | None = None
 
     @property
     def paths(self) -> JobPaths:
@@ -81,7 +86,8 @@ class Job:
                 job="test",
                 job_uid="uid-1",
                 generation=self.generation,
-                module="task.py",
+                module=self.module,
+                script=self.script,
                 source_digest="",
                 parameters=self.parameters,
                 checkpointing=self.checkpointing,
@@ -91,6 +97,8 @@ class Job:
                 source_dir=str(self.source),
                 scratch_dir=str(self.folder),
             )
+            if self.script:
+                assignment = self._placed(assignment)
             process = context.Process(
                 target=_child,
                 args=(
@@ -102,6 +110,14 @@ class Job:
             process.start()
             group.processes.append(process)
         return group
+
+    def _placed(self, assignment: Assignment) -> Assignment:
+        """Give a script the folders that an agent would give it."""
+        scratch = self.folder / f"worker-{assignment.position}"
+        source = scratch / "source"
+        if not source.exists():
+            shutil.copytree(self.source, source)
+        return preparation.for_program(replace(assignment, scratch_dir=str(scratch)), source)
 
     def run(self, workers: int) -> list[int]:
         """Run a generation to its end and return the exit codes."""

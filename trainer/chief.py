@@ -1,0 +1,64 @@
+"""What the chief alone has: the records and curves of a generation, and who announces saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainer import progress
+from trainer.checkpoints import Checkpoints
+from trainer.contract import Assignment
+from trainer.preparation import paths_of
+from trainer.storage import Manifest
+
+
+@dataclass
+class Chief:
+    """Where the training is told of."""
+
+    records: progress.Records
+    curves: progress.Curves
+
+
+def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
+    """Return what the chief has, None for every other member. To be closed."""
+    if not assignment.is_chief:
+        return None
+    paths = paths_of(assignment)
+    records = progress.Records(
+        paths.record_file(assignment.generation),
+        generation=assignment.generation,
+        reports=reports,
+    )
+    curves = progress.Curves(
+        paths.output / "tensorboard",
+        on_failed=lambda message: records.notice("CurvesFailed", message),
+    )
+    return Chief(records, curves)
+
+
+def checkpoints_of(assignment: Assignment, chief: Chief | None) -> Checkpoints:
+    """Return the checkpoints of this generation."""
+    return Checkpoints(
+        paths_of(assignment),
+        generation=assignment.generation,
+        policy=assignment.checkpointing,
+        on_saved=_announce(chief),
+        on_failed=_warn(chief),
+    )
+
+
+def _announce(chief: Chief | None) -> Callable[[Manifest], None]:
+    def saved(manifest: Manifest) -> None:
+        if chief:
+            chief.records.checkpoint(manifest)
+
+    return saved
+
+
+def _warn(chief: Chief | None) -> Callable[[str], None]:
+    def failed(message: str) -> None:
+        if chief:
+            chief.records.notice("CheckpointFailed", message)
+
+    return failed
