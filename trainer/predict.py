@@ -9,7 +9,7 @@ names those that it cannot; the exit code is 0 if all went well and 1 if any fil
 from __future__ import annotations
 
 import argparse
-import csv
+import itertools
 import json
 import os
 import sys
@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer import rows
+
+# Rows answered at once: few calls, little memory.
+_ROWS = 4096
 EXIT_SOME_FAILED = 1
 EXIT_NO_MODEL = 2
 
@@ -34,19 +38,25 @@ class BadFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says to one picture or row: (class, probability), best first, or values."""
+    """What the model says to one picture or row: (class, probability), best first, or values.
+
+    Or, for a row that it cannot answer, the error.
+    """
 
     file: str
     row: int | None
     classes: tuple[tuple[str, float], ...] = ()
     values: tuple[float, ...] = ()
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as JSON fields."""
         fields: dict[str, Any] = {"file": self.file}
         if self.row is not None:
             fields["row"] = self.row
-        if self.classes:
+        if self.error:
+            fields["error"] = self.error
+        elif self.classes:
             fields["predictions"] = [{"class": c, "probability": p} for c, p in self.classes]
         else:
             fields["values"] = list(self.values)
@@ -55,6 +65,8 @@ class Answer:
     def to_text(self) -> str:
         """Return the answer as one line."""
         place = self.file if self.row is None else f"{self.file}:{self.row}"
+        if self.error:
+            return f"{place}: {self.error}"
         if self.classes:
             said = "  ".join(f"{name} {probability:.2%}" for name, probability in self.classes)
         else:
@@ -95,16 +107,18 @@ class Model:
                 "a model that takes files"
             )
 
-    def answer(self, file: str, top: int) -> list[Answer]:
-        """Return the answers to a file. Raises BadFile."""
+    def answer(self, file: str, top: int) -> Iterator[Answer]:
+        """Yield the answers to a file: one, or one for each row. Raises BadFile."""
         try:
             if self._kind == "image":
                 said = self._serve(images=self._picture(file))
-                return self._answers(file, said, (None,), top)
-            numbers, rows = self._rows(file)
-            return self._answers(file, self._serve(rows=rows), numbers, top)
+                yield from self._answers(file, said, (None,), top)
+            else:
+                yield from self._table(file, top)
         except OSError as error:
             raise BadFile(error.strerror or str(error)) from error
+        except rows.NotATable as error:
+            raise BadFile(str(error)) from error
 
     def _picture(self, file: str) -> Any:
         content = Path(file).read_bytes()
@@ -114,27 +128,18 @@ class Model:
             raise BadFile("not a picture (JPEG, PNG, GIF or BMP)") from error
         return self._tf.constant([content])
 
-    def _rows(self, file: str) -> tuple[list[int], Any]:
-        """Return line numbers and values of a CSV file with a header."""
-        numbers: list[int] = []
-        rows: list[list[float]] = []
-        try:
-            with open(file, newline="", encoding="utf-8-sig") as stream:
-                reader = csv.DictReader(stream)
-                missing = [c for c in self._columns if c not in (reader.fieldnames or ())]
-                if missing:
-                    raise BadFile(
-                        f"no column {missing[0]!r}; the first line must name "
-                        f"{', '.join(self._columns)}"
-                    )
-                for line in reader:
-                    rows.append([_number(line[c], c, reader.line_num) for c in self._columns])
-                    numbers.append(reader.line_num)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadFile(f"not a CSV file: {error}") from error
-        if not rows:
-            raise BadFile("holds no row")
-        return numbers, self._tf.constant(rows, self._tf.float32)
+    def _table(self, file: str, top: int) -> Iterator[Answer]:
+        """Yield the answers to the rows of a CSV file, in their order."""
+        read = rows.read(file, self._columns)
+        while block := list(itertools.islice(read, _ROWS)):
+            good = [row for row in block if not row.error]
+            answers: Iterator[Answer] = iter(())
+            if good:
+                values = self._tf.constant([row.values for row in good], self._tf.float32)
+                lines = [row.line for row in good]
+                answers = iter(self._answers(file, self._serve(rows=values), lines, top))
+            for row in block:
+                yield Answer(file, row.line, error=row.error) if row.error else next(answers)
 
     def _answers(
         self, file: str, said: Any, numbers: Sequence[int | None], top: int
@@ -153,13 +158,6 @@ class Model:
             pairs = tuple((classes[i].decode(), float(probabilities[i])) for i in best)
             answers.append(Answer(file, number, classes=pairs))
         return answers
-
-
-def _number(text: str | None, column: str, line: int) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        raise BadFile(f"line {line}, column {column!r}: {text!r} is not a number") from None
 
 
 @contextmanager
@@ -203,16 +201,22 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     for file in arguments.files:
         try:
-            answers = model.answer(file, max(1, arguments.top))
+            for answer in model.answer(file, max(1, arguments.top)):
+                failed = failed or bool(answer.error)
+                _show(answer, arguments.output)
         except BadFile as error:
             failed = True
             _show_error(file, str(error), arguments.output)
-            continue
-        for answer in answers:
-            text = json.dumps(answer.to_json()) if arguments.output == "json" else answer.to_text()
-            sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
     return EXIT_SOME_FAILED if failed else 0
+
+
+def _show(answer: Answer, output: str) -> None:
+    if output == "json":
+        sys.stdout.write(f"{json.dumps(answer.to_json())}\n")
+    else:
+        stream = sys.stderr if answer.error else sys.stdout
+        stream.write(f"{answer.to_text()}\n")
 
 
 def _show_error(file: str, why: str, output: str) -> None:

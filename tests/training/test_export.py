@@ -119,15 +119,22 @@ def test_a_model_of_tables_takes_csv_files(
     rows = tmp_path / "rows.csv"
     rows.write_text("weight,other,length\n2,x,1\n4,y,3\n")
     torn = tmp_path / "torn.csv"
-    torn.write_text("weight,length\n2,1\n4,tall\n")
+    torn.write_text("weight,length\n4,tall\n2,1\n")
     short = tmp_path / "short.csv"
     short.write_text("weight\n2\n")
     output = str(job.paths.output)
     assert predict.main([output, "--output", "json", *map(str, (rows, torn, short))]) == 1
-    one, two, bad, missing = map(json.loads, capsys.readouterr().out.splitlines())
+    one, two, bad, good, missing = map(json.loads, capsys.readouterr().out.splitlines())
     model = keras.models.load_model(job.paths.output / "model.keras")
     expected = model.predict_on_batch(np.array([[1, 2], [3, 4]], "float32"))
     assert one["values"] == pytest.approx(expected[0].tolist(), rel=1e-4)
     assert two == {"file": str(rows), "row": 3, "values": two["values"]}
-    assert bad["error"] == "line 3, column 'length': 'tall' is not a number"
+    assert (bad["file"], bad["row"]) == (str(torn), 2)
+    assert bad["error"].startswith("column 'length': 'tall' is not a finite number")
+    assert good == {"file": str(torn), "row": 3, "values": one["values"]}
     assert missing["error"].startswith("no column 'length'")
+
+    assert predict.main([output, str(torn)]) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{torn}:3: {one['values'][0]:.6g}\n"
+    assert told.err.startswith(f"{torn}:2: column 'length': 'tall'")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv as csv_format
-import math
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from trainer import rows
 from trainer.data.arrays import arrays
 from trainer.data.errors import DataError, unreadable
 from trainer.data.examples import Examples
 
 # A table is held in memory; beyond this TFRecord files serve better.
 MAX_BYTES = 4 << 30
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def csv(
@@ -46,8 +45,8 @@ def csv(
             )
         # newline="" as the csv module asks, so that quoted line breaks survive.
         with open(name, encoding="utf-8-sig", newline="") as stream:
-            rows = _rows(name, csv_format.reader(stream, delimiter=delimiter, strict=True))
-            numbers, labels = _columns(name, rows, list(features), label)
+            read = _rows(name, csv_format.reader(stream, delimiter=delimiter, strict=True))
+            numbers, labels = _columns(name, read, list(features), label)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{name}: not UTF-8 ({error.reason} near byte {_bad_byte(name)}); "
@@ -58,8 +57,8 @@ def csv(
     if not labels:
         raise DataError(f"{name}: has a header but no row; give a table with examples")
     x = np.frombuffer(numbers, np.float64).reshape(len(labels), len(features))
-    if classes is None and all(_number(text) is not None for text, _ in labels):
-        return arrays(x, np.array([_number(text) for text, _ in labels], np.float32))
+    if classes is None and all(rows.number(text) is not None for text, _ in labels):
+        return arrays(x, np.array([rows.number(text) for text, _ in labels], np.float32))
     names = tuple(classes) if classes is not None else tuple(sorted({t for t, _ in labels}))
     return arrays(x, _positions(name, label, labels, names), names)
 
@@ -78,10 +77,10 @@ def _rows(name: str, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[st
 
 
 def _columns(
-    name: str, rows: Iterator[tuple[int, list[str]]], features: list[str], label: str
+    name: str, read: Iterator[tuple[int, list[str]]], features: list[str], label: str
 ) -> tuple[array[float], list[tuple[str, int]]]:
     """Return the feature values, row by row, and (label, row) of each row."""
-    _, header = next(rows, (0, None))
+    _, header = next(read, (0, None))
     if header is None:
         raise DataError(f"{name}: empty; its first row must name the columns")
     header = [column.strip() for column in header]
@@ -95,14 +94,14 @@ def _columns(
     label_place = header.index(label)
     numbers: array[float] = array("d")
     labels = []
-    for line, fields in rows:
+    for line, fields in read:
         if len(fields) != len(header):
             raise DataError(
                 f"{name}, row {line}: {len(fields)} fields, but the header names {len(header)}; "
                 "quote fields that contain the delimiter"
             )
         for column, place in places:
-            value = _number(fields[place])
+            value = rows.number(fields[place])
             if value is None:
                 raise DataError(
                     f"{name}, row {line}, column {column!r}: {fields[place]!r} is not a finite "
@@ -131,18 +130,6 @@ def _positions(
             )
         positions[i] = places[text]
     return positions
-
-
-def _number(text: str) -> float | None:
-    """Return the finite number that a field holds; float alone would also take 1_000."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    # Also out of range for float32, in which the layers compute.
-    if "_" in text or not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
-        return None
-    return value
 
 
 def _bad_byte(name: str) -> int:
