@@ -54,19 +54,13 @@ class Learner:
         """Run model, loss and metrics once on a sample, where errors are still easy to read."""
         self.sample = tf.nest.map_structure(lambda t: t[:_SAMPLE], features)
         outputs = self.model(self.prepare(features), training=False)
-        losses = self._loss(labels, outputs)
-        count = tf.nest.flatten(labels)[0].shape[0]
-        if losses.shape != [count]:
-            raise TaskError(
-                f"the loss gives shape {tuple(losses.shape)} for {count} examples; it must give "
-                "one number for each"
-            )
+        metrics.check_loss(self.task.loss, labels, outputs)
         from_logits = bool(getattr(self.task.loss, "from_logits", False))
         chosen = [
             metrics.resolve(m, labels=labels, outputs=outputs, from_logits=from_logits)
             for m in self.task.metrics
         ]
-        if count == 1:
+        if self.task.train.size == 1:
             labels, outputs = tf.nest.map_structure(
                 lambda t: tf.repeat(t, 2, axis=0), (labels, outputs)
             )

@@ -25,6 +25,54 @@ Vector = npt.NDArray[np.float64]
 
 def per_example(loss: Any) -> Callable[[Any, Any], Any]:
     """Return the loss as a function (labels, outputs) -> float32[k]. Raises TaskError."""
+    raw, name = _unreduced(loss)
+
+    def function(labels: Any, outputs: Any) -> Any:
+        values = tf.cast(raw(labels, outputs), tf.float32)
+        if values.shape.rank == 0:
+            raise TaskError(
+                f"the loss {name!r} gives one number for the whole batch; it must give one for "
+                "each example (leave out the mean over the batch)"
+            )
+        if values.shape.rank is not None and values.shape.rank > 1:
+            values = tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
+        return values
+
+    return function
+
+
+def check_loss(loss: Any, labels: Any, outputs: Any) -> None:
+    """Refuse, over a sample, a loss that is not one number an example. Raises TaskError.
+
+    It also must not depend on which examples share a batch, or the result would depend on the
+    number of workers. What this finds most is a broadcast of labels against outputs.
+    """
+    raw, name = _unreduced(loss)
+    function = per_example(loss)
+    losses = function(labels, outputs)
+    count = tf.nest.flatten(labels)[0].shape[0]
+    if losses.shape != [count]:
+        raise TaskError(
+            f"the loss gives shape {tuple(losses.shape)} for {count} examples; it must give "
+            "one number for each"
+        )
+    first = tf.nest.map_structure(lambda t: t[:1], (labels, outputs))
+    together, alone = raw(labels, outputs), raw(*first)
+    same = together.shape[1:] == alone.shape[1:] and np.allclose(
+        losses[0], function(*first)[0], rtol=1e-2, atol=1e-4, equal_nan=True
+    )
+    if not same:
+        shapes = [tuple(t.shape) for t in tf.nest.flatten((labels, outputs))]
+        raise TaskError(
+            f"the loss {name!r} of an example depends on the others of its batch; compute it from "
+            "its own row alone. Labels and outputs have the shapes "
+            f"{' and '.join(map(str, shapes))}: where one lacks an axis, give it one, or write "
+            "outputs[:, 0]"
+        )
+
+
+def _unreduced(loss: Any) -> tuple[Callable[[Any, Any], Any], str]:
+    """Return the loss as a function that takes no mean over the batch, and its name."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
@@ -36,19 +84,7 @@ def per_example(loss: Any) -> Callable[[Any, Any], Any]:
             f"not {type(loss).__name__}"
         )
     name = getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)
-
-    def function(labels: Any, outputs: Any) -> Any:
-        values = tf.cast(loss(labels, outputs), tf.float32)
-        if values.shape.rank == 0:
-            raise TaskError(
-                f"the loss {name!r} gives one number for the whole batch; it must give one for "
-                "each example (leave out the mean over the batch)"
-            )
-        if values.shape.rank is not None and values.shape.rank > 1:
-            values = tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
-        return values
-
-    return function
+    return loss, str(name)
 
 
 def resolve(metric: Any, *, labels: Any, outputs: Any, from_logits: bool) -> Any:

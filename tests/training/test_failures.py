@@ -46,11 +46,11 @@ pytestmark = pytest.mark.training
             id="loss",
         ),
         pytest.param(
-            # The sample has 8 examples; only the training step sees 5.
-            programs.bad(loss="assert outputs.shape[0] == 8, 'in the first trace'"),
+            # Only the training step sees 5 examples; the sample before it has 8.
+            programs.bad(loss="assert outputs.shape[0] != 5, 'in the first trace'"),
             ExitCode.INVALID,
             "AssertionError: in the first trace",
-            "assert outputs.shape[0] == 8, 'in the first trace'",
+            "assert outputs.shape[0] != 5, 'in the first trace'",
             id="trace",
         ),
         pytest.param(
