@@ -140,3 +140,19 @@ def test_pictures_and_labels_must_belong_together(tmp_path: Path, files) -> None
     none.write_bytes(idx_bytes(LABELS[:0]))
     with pytest.raises(data.DataError, match="holds no example"):
         data.idx(none, none)
+
+
+def test_mnist_is_found_by_the_names_of_its_files(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("t10k", 2)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(PICTURES[:count]))
+        packed = gzip.compress(idx_bytes(LABELS[:count]))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(packed)
+    train, test = data.mnist(tmp_path)
+    assert (train.size, test.size) == (3, 2)
+    assert train.class_names == test.class_names == tuple("0123456789")
+    with pytest.raises(data.DataError, match="labels go from 0 to 2 but class_names has 2 names"):
+        data.mnist(tmp_path, ["shirt", "boot"])
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    missing = re.escape(str(tmp_path / "t10k-images-idx3-ubyte.gz"))
+    with pytest.raises(data.DataError, match=f"{missing}: No such file"):
+        data.mnist(tmp_path)

@@ -31,6 +31,31 @@ _CHUNK = 1 << 20
 
 Path = str | os.PathLike[str]
 
+DIGITS = tuple("0123456789")
+
+
+def mnist(folder: Path, class_names: Sequence[str] = DIGITS) -> tuple[Examples, Examples]:
+    """Return the examples to train on and those to test with, of a folder with MNIST's four files.
+
+    They keep the names that their authors gave them, train-images-idx3-ubyte and so on, with or
+    without .gz. Relatives with the same names (Fashion-MNIST) need other `class_names`.
+    """
+    train, test = (
+        idx(
+            _one_of(folder, f"{part}-images-idx3-ubyte"),
+            _one_of(folder, f"{part}-labels-idx1-ubyte"),
+            class_names,
+        )
+        for part in ("train", "t10k")
+    )
+    return train, test
+
+
+def _one_of(folder: Path, name: str) -> str:
+    """Return the path of the file, compressed or not; the former if there is neither."""
+    path = os.path.join(folder, name)
+    return path if os.path.exists(path) else f"{path}.gz"
+
 
 def idx(images: Path, labels: Path, class_names: Sequence[str] | None = None) -> Examples:
     """Return the examples of an IDX file of pictures and an IDX file of their classes.
