@@ -1,4 +1,12 @@
-"""LeNet-5 on MNIST: 60,000 handwritten digits, and a model that reads them."""
+"""LeNet-5 on MNIST: 60,000 handwritten digits, and a model that reads them.
+
+Teaches: convolution and pooling, dropout, L2, a learning rate that falls along a cosine.
+
+    taas run examples/mnist_lenet5 --workers 2
+    taas predict ./mnist-lenet5/model examples/mnist_lenet5/pictures/seven.png
+
+Three passes over the data; about 0.992 on the 10,000 digits of the test set.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +17,6 @@ from trainer import data
 from trainer.task import ImageInput, Params, Task
 
 DATA = Path(__file__).parent / "data"
-DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,7 @@ def build(params: LeNet5) -> keras.Model:
 
 def task(params: LeNet5) -> Task:
     """Train on 55,000 digits, watch 5,000, and report on the 10,000 of the test set."""
-    digits = data.idx(
-        DATA / "train-images-idx3-ubyte.gz", DATA / "train-labels-idx1-ubyte.gz", DIGITS
-    )
-    test = data.idx(DATA / "t10k-images-idx3-ubyte.gz", DATA / "t10k-labels-idx1-ubyte.gz", DIGITS)
+    digits, test = data.mnist(DATA)
     train = digits.take(55_000)
     steps = round(params.epochs * train.size / params.batch)
     return Task(

@@ -21,7 +21,7 @@ from trainer import task as api
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for pattern in ("README.md", "docs/**/*.md", "examples/*/README.md", "benchmarks/README.md")
+    for pattern in ("README.md", "docs/**/*.md", "examples/**/README.md", "benchmarks/README.md")
     for path in ROOT.glob(pattern)
 )
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,13 +42,13 @@ def _blocks(language: str, pages: list[Path] = PAGES) -> list[Any]:
 
 
 def _commands() -> list[Any]:
-    """Return the arguments of every `taas ...` line of the pages and of the Makefile."""
+    """Return the arguments of every `taas ...` line of pages, examples and the Makefile."""
     found = []
-    for page in [*PAGES, ROOT / "Makefile"]:
+    for page in [*PAGES, *sorted(ROOT.glob("examples/*/*.py")), ROOT / "Makefile"]:
         text = page.read_text("utf-8")
         fenced = [m[2] for m in _FENCE.finditer(text) if m[1] in ("", "sh")]
         lines = [line.strip() for block in fenced for line in block.splitlines()]
-        if page.name == "Makefile":
+        if page.suffix != ".md":
             lines = [line.strip() for line in text.splitlines()]
         else:
             lines += _INLINE.findall(_FENCE.sub("", text).replace("\n", " "))
