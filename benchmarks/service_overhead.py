@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -26,7 +25,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import taas
+from benchmarks import machine
 from protos.taas.v1.job_pb2 import PHASE_SUCCEEDED
 from taas.service import LocalService
 
@@ -263,26 +262,6 @@ def prepared() -> Iterator[tuple[Path, Path]]:
                 os.environ["PYTHONPATH"] = before
 
 
-def machine() -> dict[str, Any]:
-    """Describe where this runs."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("taas", "tensorflow-cpu", "tensorflow", "keras", "numpy", "grpcio", "protobuf")
-    versions = {}
-    for package in packages:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "load_average_at_start": os.getloadavg(),
-    }
-
-
 def report(runs: list[Run], about: Mapping[str, Any]) -> dict[str, Any]:
     """Print the table and return the figures behind it."""
     sides = {side: [run for run in runs if run.side == side] for side in (SERVICE, BARE)}
@@ -336,7 +315,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.batch % WORKERS:
         parser.error(f"--batch must divide by {WORKERS}: the bare loop pads nothing")
-    about = machine()
+    about = machine.describe()
     parameters = _parameters(arguments.steps, arguments.batch)
     runs: list[Run] = []
     began = time.monotonic()
