@@ -11,6 +11,7 @@ Stopped, by Ctrl-C or anything else, it goes on where it was: jobs and their che
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -48,8 +49,18 @@ def fingerprint(row: Row) -> str:
     digest = hashlib.sha256(row.command.encode())
     for path in sorted(folder_of(row).glob("*")):
         if path.is_file() and path.suffix != ".md":
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            content = path.read_bytes()
+            digest.update(path.name.encode() + b"\0")
+            digest.update(_program(content) if path.suffix == ".py" else content)
     return digest.hexdigest()[:12]
+
+
+def _program(source: bytes) -> bytes:
+    """Return what a program does, without its header and its comments."""
+    tree = ast.parse(source)
+    if ast.get_docstring(tree) is not None:
+        del tree.body[0]
+    return ast.dump(tree).encode()
 
 
 def submit(client: taas.Client, row: Row, workers: int, job: str) -> None:
@@ -130,14 +141,15 @@ def write(document: Mapping[str, Any]) -> None:
 
 def _section(document: Mapping[str, Any]) -> str:
     about, results = document["machine"], document["results"]
-    times = sorted(cell["time"] for cells in results.values() for cell in cells.values())
+    times = [cell["time"] for cells in results.values() for cell in cells.values()]
     versions = about["versions"]
     flow = next(
         (f"{n} {versions[n]}" for n in ("tensorflow-cpu", "tensorflow") if n in versions), ""
     )
     where = f"{about['cpu']}, {about['cores']} cores; {flow}, Keras {versions['keras']}"
-    when = f"Measured {times[0][:10]} to {times[-1][:10]}" if times else "Not measured"
-    return f"{seed_rows.table(results)}\n\n{when} on {where}."
+    days = sorted({time[:10] for time in times})
+    when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "nothing yet"
+    return f"{seed_rows.table(results)}\n\nMeasured: {when}, on {where}."
 
 
 def main() -> int:
