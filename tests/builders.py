@@ -16,15 +16,19 @@ from controller.model import (
     Phase,
     PodPhase,
     PodSeen,
+    ReleaseOrder,
     Seen,
     Source,
     Spec,
     Stage,
+    StartOrder,
     Status,
+    StopOrder,
     Task,
     Worker,
     WorkerState,
 )
+from controller.rendezvous import Decision
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = T0 - timedelta(hours=1)
@@ -96,3 +100,17 @@ def running(generation: int = 1, members: tuple[int, ...] = (0, 1), **changes: A
 def idle(phase: Phase = Phase.PENDING, **changes: Any) -> Status:
     """Return the status of a job of which nothing runs."""
     return replace(Status(phase=phase, phase_since=T0), **changes)
+
+
+def told(decision: Decision) -> list[str]:
+    """Return the orders in short."""
+    texts = []
+    for order in decision.orders:
+        match order:
+            case StartOrder():
+                texts.append(f"start {order.index}")
+            case StopOrder():
+                texts.append(f"{'save' if order.save else 'stop'} {order.index}")
+            case ReleaseOrder():
+                texts.append(f"release {order.index}")
+    return texts
