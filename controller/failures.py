@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller.backoff import doubled
 from controller.model import Failure, Phase, Reason, Spec, Status
 
 _FIRST_BACKOFF_S = 1
@@ -23,8 +24,7 @@ def backoff(status: Status) -> timedelta:
     times = status.crashes if failure is not None and counted(failure) else status.futile_restarts
     if times < 1:
         return timedelta()
-    # The exponent is bounded so that a job with a huge budget computes no huge number.
-    return timedelta(seconds=min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(times - 1, 16)))
+    return timedelta(seconds=doubled(_FIRST_BACKOFF_S, times, longest_s=_LONGEST_BACKOFF_S))
 
 
 def culprit(recorded: Failure | None, found: Iterable[Failure]) -> Failure | None:

@@ -4,6 +4,7 @@ A pod is put together of layers: what makes it this worker (core), what every po
 installation has (platform), what the job's template says (overlay), and the core again, because
 the template must not change it. The local backend starts a process from the core alone: the
 command and the environment of its one container, with what `valueFrom` refers to filled in.
+That it is a pod of this job, by labels and owner, is said by the cluster that creates it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from typing import Any
 
 from controller import overlay
 from controller.model import Command, Job, PodOptions, Program, Script, Task
+from controller.restricted import restricted
 from trainer import contract
-
-API_VERSION = "taas.dev/v1"
-KIND = "TrainingJob"
 
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "taas"
 LABEL_JOB = "taas.dev/job"
 LABEL_JOB_UID = "taas.dev/job-uid"
 LABEL_WORKER = "taas.dev/worker"
@@ -40,8 +40,6 @@ SCRATCH_PATH = "/taas/scratch"
 TOKEN_FOLDER = "/taas/token"
 TOKEN_AUDIENCE = "taas.dev"
 _TOKEN_S = 3600
-# Nobody's number in the images; files on the claim belong to it.
-USER = 65532
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +141,7 @@ def _core(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
         "metadata": {
             "name": pod_name(job, index),
             "namespace": job.key.namespace,
-            "labels": {
-                LABEL_NAME: WORKER_APP,
-                LABEL_MANAGED_BY: "taas",
-                LABEL_JOB: job.key.name,
-                LABEL_JOB_UID: job.uid,
-                LABEL_WORKER: str(index),
-            },
+            "labels": {LABEL_NAME: WORKER_APP, LABEL_WORKER: str(index)},
         },
         "spec": {
             "restartPolicy": "Never",
@@ -195,33 +187,14 @@ def _platform(job: Job, platform: Platform) -> dict[str, Any]:
         "metadata": {
             "labels": labels,
             "annotations": {ANNOTATION_CONTAINER: CONTAINER, **annotations},
-            # Deleting the job deletes its pods, also while no controller runs.
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": job.key.name,
-                    "uid": job.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
         },
-        "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **_placement(job),
-            "containers": [_container(job.spec.pod, platform)],
-            "volumes": _volumes(job.spec.storage_claim),
-        },
+        "spec": restricted(
+            {
+                **_placement(job),
+                "containers": [_container(job.spec.pod, platform)],
+                "volumes": _volumes(job.spec.storage_claim),
+            }
+        ),
     }
 
 
@@ -272,11 +245,6 @@ def _container(pod: PodOptions, platform: Platform) -> dict[str, Any]:
         # The root file system cannot be written, and libraries insist on a home.
         "env": [{"name": "HOME", "value": "/tmp"}],
         "resources": _resources(pod),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": [
             {"name": "taas-storage", "mountPath": STORAGE_PATH},
             {"name": "taas-scratch", "mountPath": SCRATCH_PATH},

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from controller.render import LABEL_MANAGED_BY, LABEL_NAME, STORAGE_PATH, TOKEN_FOLDER, USER
+from controller.render import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY, STORAGE_PATH, TOKEN_FOLDER
+from controller.restricted import restricted
 
 NAME = "taas-gateway"
 # On label and annotation alike: the claim that the gateway serves. A label is at most 63
@@ -18,7 +19,7 @@ CLAIM_KEY = "taas.dev/claim"
 # an older version, and is to be replaced.
 LABEL_REVISION = "taas.dev/revision"
 # Finds the pods and the secrets of all gateways.
-SELECTOR = f"{LABEL_NAME}={NAME},{LABEL_MANAGED_BY}=taas"
+SELECTOR = f"{LABEL_NAME}={NAME},{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 PORT = 8471
 TOKEN_KEY = "token"
@@ -85,7 +86,7 @@ def revision(claim: str, settings: GatewaySettings) -> str:
 
 
 def _metadata(namespace: str, claim: str) -> dict[str, Any]:
-    labels = {LABEL_NAME: NAME, LABEL_MANAGED_BY: "taas"}
+    labels = {LABEL_NAME: NAME, LABEL_MANAGED_BY: MANAGED_BY}
     if len(claim) <= _MOST_LABEL_CHARS:
         labels[CLAIM_KEY] = claim
     return {
@@ -97,32 +98,23 @@ def _metadata(namespace: str, claim: str) -> dict[str, Any]:
 
 
 def _spec(claim: str, settings: GatewaySettings) -> dict[str, Any]:
-    return {
-        # The pool makes another one at once; a restart in place would wait longer and longer.
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": _GRACE_S,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            # Changing the owner of every file takes minutes on a full claim.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(settings)],
-        "volumes": [
-            {"name": "storage", "persistentVolumeClaim": {"claimName": claim}},
-            {
-                "name": "token",
-                "secret": {"secretName": gateway_name(claim), "defaultMode": 0o440},
-            },
-            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-        ],
-    }
+    return restricted(
+        {
+            # The pool makes another one at once; a restart in place would wait longer and longer.
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": _GRACE_S,
+            "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+            "containers": [_container(settings)],
+            "volumes": [
+                {"name": "storage", "persistentVolumeClaim": {"claimName": claim}},
+                {
+                    "name": "token",
+                    "secret": {"secretName": gateway_name(claim), "defaultMode": 0o440},
+                },
+                {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            ],
+        }
+    )
 
 
 def _container(settings: GatewaySettings) -> dict[str, Any]:
@@ -145,11 +137,6 @@ def _container(settings: GatewaySettings) -> dict[str, Any]:
             "timeoutSeconds": 5,
         },
         "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": [
             {"name": "storage", "mountPath": STORAGE_PATH},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},

@@ -85,6 +85,20 @@ class Api:
             raise error_of(status, text, _retry_after(headers), f"{method} {path}")
         return _object(text, f"{method} {path}")
 
+    async def delete(
+        self, path: str, *, uid: str = "", grace_s: int | None = None, policy: str = ""
+    ) -> Document:
+        """Delete an object, that of the uid if one is given, and return what the server says: the
+        object if something still holds it. Raises Missing; Conflict for another uid."""
+        options: Document = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        if policy:
+            options["propagationPolicy"] = policy
+        return await self.call("DELETE", path, body=options)
+
     async def watch(
         self, path: str, query: Mapping[str, str], *, timeout_s: int
     ) -> AsyncGenerator[Document, None]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.changes import Changes
 from controller.errors import ClusterRefused, ClusterUnavailable, Conflict, TaasError
-from controller.kubernetes import job_documents, pod_documents
+from controller.kubernetes import pod_documents
 from controller.kubernetes.background import Background
 from controller.kubernetes.client import Api, Document
 from controller.kubernetes.pod_documents import Pod
@@ -23,12 +23,18 @@ from controller.kubernetes.recorder import Note, Recorder
 from controller.kubernetes.replies import Missing, Taken
 from controller.kubernetes.watch import Collection, Item
 from controller.model import Job, JobKey, PodSeen
-from controller.render import LABEL_JOB, LABEL_JOB_UID, LABEL_MANAGED_BY, LABEL_WORKER
+from controller.render import (
+    LABEL_JOB,
+    LABEL_JOB_UID,
+    LABEL_MANAGED_BY,
+    LABEL_WORKER,
+    MANAGED_BY,
+)
+from controller.resource import API_VERSION, KIND
 
 _log = logging.getLogger(__name__)
 
-_MANAGED_BY = "taas"
-_SELECTORS = {"labelSelector": f"{LABEL_MANAGED_BY}={_MANAGED_BY},{LABEL_JOB_UID}"}
+_SELECTORS = {"labelSelector": f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_JOB_UID}"}
 # A pod whose grace is over by so much will not be ended by its node any more: the node is gone.
 _OVERDUE_S = 30.0
 _RETRY_S = 5.0
@@ -61,13 +67,7 @@ class KubernetesCluster:
         )
 
     async def __aenter__(self) -> KubernetesCluster:
-        await self._background.open()
-        try:
-            self._background.start(self._pods.run())
-            await self._pods.synced()
-        except BaseException:
-            await self._background.aclose()
-            raise
+        await self._pods.open(self._background)
         self._background.start(self._end_overdue())
         return self
 
@@ -126,7 +126,7 @@ class KubernetesCluster:
         labels = document["metadata"].get("labels") or {}
         if labels.get(LABEL_JOB_UID) == job.uid:
             self._pods.put(document)
-        elif labels.get(LABEL_MANAGED_BY) == _MANAGED_BY:
+        elif labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
             raise ClusterUnavailable(f"pod {name} of an earlier job is not gone yet; again soon")
         else:
             why = f"a pod {name} that is not of this service has the name; delete it"
@@ -135,15 +135,9 @@ class KubernetesCluster:
             raise ClusterRefused(why)
 
     async def _delete(self, item: Item[Pod | None], grace_s: int) -> None:
-        options = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "gracePeriodSeconds": max(0, grace_s),
-            "preconditions": {"uid": item.uid},
-        }
         url = pod_documents.path(item.namespace, item.name)
         try:
-            document = await self._api.call("DELETE", url, body=options)
+            document = await self._api.delete(url, uid=item.uid, grace_s=max(0, grace_s))
         except (Missing, Conflict):
             # Gone, or gone and replaced by another of its name.
             self._pods.drop(item.namespace, item.name, item.uid)
@@ -210,10 +204,10 @@ def owned(job: Job, manifest: Mapping[str, Any]) -> Document:
         raise ClusterRefused(
             f"not the pod of a worker: it needs metadata.name and the label {LABEL_WORKER}"
         )
-    marks = {LABEL_MANAGED_BY: _MANAGED_BY, LABEL_JOB: job.key.name, LABEL_JOB_UID: job.uid}
+    marks = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_JOB: job.key.name, LABEL_JOB_UID: job.uid}
     owner = {
-        "apiVersion": job_documents.API_VERSION,
-        "kind": job_documents.KIND,
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "name": job.key.name,
         "uid": job.uid,
         "controller": True,

@@ -28,8 +28,6 @@ from controller.kubernetes.replies import Missing, Taken
 from controller.kubernetes.watch import Collection, Item
 from controller.live import Signal
 
-_NOW = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
-
 
 class KubernetesGatewayPods:
     """The GatewayPods of controller.gateway.pool; watches while its `async with` block runs."""
@@ -48,13 +46,7 @@ class KubernetesGatewayPods:
         )
 
     async def __aenter__(self) -> KubernetesGatewayPods:
-        await self._background.open()
-        try:
-            self._background.start(self._pods.run())
-            await self._pods.synced()
-        except BaseException:
-            await self._background.aclose()
-            raise
+        await self._pods.open(self._background)
         return self
 
     async def __aexit__(
@@ -92,7 +84,7 @@ class KubernetesGatewayPods:
         await self._delete_pod(namespace, claim)
         with suppress(Missing):
             path = f"{_secrets(namespace)}/{gateway_name(claim)}"
-            await self._api.call("DELETE", path, body=_NOW)
+            await self._api.delete(path, grace_s=0)
 
     async def existing(self) -> tuple[tuple[str, str], ...]:
         """Return namespace and claim of every gateway that there is."""
@@ -146,7 +138,7 @@ class KubernetesGatewayPods:
     async def _delete_pod(self, namespace: str, claim: str) -> None:
         with suppress(Missing):
             path = pod_documents.path(namespace, gateway_name(claim))
-            await self._api.call("DELETE", path, body=_NOW)
+            await self._api.delete(path, grace_s=0)
 
 
 def _secrets(namespace: str) -> str:

@@ -31,12 +31,10 @@ from controller.model import (
 )
 from controller.parse_names import job_id
 from controller.parse_spec import spec_from_wire
+from controller.resource import API_VERSION, GROUP, KIND, PLURAL
 from protos.taas.v1 import job_pb2
 
-GROUP = "taas.dev"
-API_VERSION = f"{GROUP}/v1"
-KIND = "TrainingJob"
-ALL = f"/apis/{API_VERSION}/trainingjobs"
+ALL = f"/apis/{API_VERSION}/{PLURAL}"
 
 FINALIZER = f"{GROUP}/cleanup"
 REQUEST_ID = f"{GROUP}/request-id"
@@ -72,7 +70,7 @@ class StoredJob:
 
 def path(namespace: str, name: str = "", subresource: str = "") -> str:
     """Return the path of a namespace's jobs, of one of them, or of a subresource of it."""
-    parts = (f"/apis/{API_VERSION}/namespaces/{namespace}/trainingjobs", name, subresource)
+    parts = (f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}", name, subresource)
     return "/".join(part for part in parts if part)
 
 

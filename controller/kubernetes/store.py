@@ -32,6 +32,7 @@ from controller.kubernetes.replies import Missing, Rejected, Taken
 from controller.kubernetes.watch import Collection, Item
 from controller.model import Job, JobKey, LogEntry, Spec, Status
 from controller.ports import ListFilter, Page
+from controller.resource import KIND
 
 _log = logging.getLogger(__name__)
 
@@ -60,13 +61,7 @@ class KubernetesStore:
         )
 
     async def __aenter__(self) -> KubernetesStore:
-        await self._background.open()
-        try:
-            self._background.start(self._jobs.run())
-            await self._jobs.synced()
-        except BaseException:
-            await self._background.aclose()
-            raise
+        await self._jobs.open(self._background)
         self._background.start(self._mend_odd())
         return self
 
@@ -182,7 +177,7 @@ class KubernetesStore:
         except Conflict as error:
             await self._refresh(key)
             raise JobNotFound(str(key)) from error
-        if document.get("kind") == job_documents.KIND and document["metadata"].get("finalizers"):
+        if document.get("kind") == KIND and document["metadata"].get("finalizers"):
             return self._jobs.put(document).value.job
         # Nothing held it, because it was new: it is gone.
         self._jobs.drop(*_name(key), job.uid)
@@ -244,14 +239,8 @@ class KubernetesStore:
             self._jobs.drop(*_name(stored.job.key), stored.job.uid)
 
     async def _delete(self, job: Job) -> Document:
-        options = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
-            "preconditions": {"uid": job.uid},
-        }
         url = job_documents.path(*_name(job.key))
-        return await self._api.call("DELETE", url, body=options)
+        return await self._api.delete(url, uid=job.uid, policy="Background")
 
     async def _refresh(self, key: JobKey) -> None:
         """Read a job from the API server, past the copy."""

@@ -15,7 +15,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from controller.backoff import doubled
 from controller.errors import TaasError
+from controller.kubernetes.background import Background
 from controller.kubernetes.client import Api, Document
 from controller.kubernetes.replies import Expired
 
@@ -118,6 +120,17 @@ class Collection(Generic[_T]):
 
     # --- What the server tells
 
+    async def open(self, background: Background) -> None:
+        """Open the owner's tasks, keep up to date as one of them, and return when everything was
+        listed once, for however long the server does not answer."""
+        await background.open()
+        try:
+            background.start(self.run())
+            await self.synced()
+        except BaseException:
+            await background.aclose()
+            raise
+
     async def run(self) -> None:
         """Keep up to date until cancelled, whatever happens to the server."""
         failures = 0
@@ -141,7 +154,8 @@ class Collection(Generic[_T]):
                 if why in ("ended", "expired"):
                     continue
             failures += 1
-            wait_s = _backoff(failures)
+            longest_s = doubled(_FIRST_BACKOFF_S, failures, longest_s=_LONGEST_BACKOFF_S)
+            wait_s = longest_s * random.uniform(0.5, 1.0)  # not all watches at once
             _log.warning("%s: watch broken, again in %.1f s: %s", self._path, wait_s, why)
             await asyncio.sleep(wait_s)
 
@@ -187,9 +201,3 @@ class Collection(Generic[_T]):
                 elif event["type"] != "BOOKMARK":
                     self.put(document)
                 self._version = metadata["resourceVersion"]
-
-
-def _backoff(failures: int) -> float:
-    """Return the seconds to wait: doubled with each failure, spread, bounded."""
-    longest: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
-    return longest * random.uniform(0.5, 1.0)

@@ -15,7 +15,8 @@ from controller.gateway import pods as gateway
 from controller.kubernetes.leader import LABEL_LEADER
 from controller.model import DEFAULT_CLAIM
 from controller.parse_spec import spec_from_wire
-from controller.render import LABEL_NAME, USER, WORKER_APP
+from controller.render import LABEL_NAME, WORKER_APP
+from controller.restricted import USER
 from protos.taas.v1 import job_pb2
 from taas import documents
 

@@ -381,7 +381,8 @@ def test_other_pods_are_none_of_ours(labels: dict[str, str]) -> None:
 
 def test_a_pod_is_marked_as_its_jobs_own() -> None:
     job = a_job()
-    manifest = {"metadata": {"name": "mnist-0", "labels": {LABEL_WORKER: "0", "mine": "yes"}}}
+    labels = {LABEL_WORKER: "0", LABEL_JOB_UID: "another's", "mine": "yes"}
+    manifest = {"metadata": {"name": "mnist-0", "labels": labels}}
     metadata = owned(job, manifest)["metadata"]
     assert metadata["namespace"] == "default"
     assert metadata["labels"] == {
@@ -395,7 +396,7 @@ def test_a_pod_is_marked_as_its_jobs_own() -> None:
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("TrainingJob", job.uid, True)
     assert manifest["metadata"] == {
         "name": "mnist-0",
-        "labels": {LABEL_WORKER: "0", "mine": "yes"},
+        "labels": {LABEL_WORKER: "0", LABEL_JOB_UID: "another's", "mine": "yes"},
     }
 
 

@@ -30,9 +30,6 @@ def test_manifest() -> None:
             "namespace": "default",
             "labels": {
                 "app.kubernetes.io/name": "taas-worker",
-                "app.kubernetes.io/managed-by": "taas",
-                "taas.dev/job": "job",
-                "taas.dev/job-uid": "uid-1",
                 "taas.dev/worker": "1",
             },
         },
@@ -172,7 +169,7 @@ def test_local_pods_know_nothing_of_kubernetes() -> None:
 
 def test_a_template_cannot_change_what_makes_a_worker() -> None:
     template = {
-        "metadata": {"name": "other", "labels": {"taas.dev/job-uid": "other"}},
+        "metadata": {"name": "other", "labels": {"taas.dev/worker": "other"}},
         "spec": {
             "restartPolicy": "Always",
             "containers": [
