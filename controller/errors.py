@@ -28,10 +28,10 @@ class InvalidJob(TaasError):
 
 
 class JobNotFound(TaasError):
-    """There is no such thing; `what` is its resource name."""
+    """There is no such job, or no such part of one; `what` names it, `remedy` says what to do."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} does not exist; `taas list` shows what does")
+    def __init__(self, what: str, remedy: str = "`taas list` shows what does") -> None:
+        super().__init__(f"{what} does not exist; {remedy}")
         self.what = what
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import datetime
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from controller.errors import InvalidJob
 from controller.model import Job, JobKey
@@ -34,7 +31,6 @@ def new_job(
     max_workers: int,
 ) -> Job:
     """Check the whole of a create request and return the job it asks for. Raises InvalidJob."""
-    no_unknown_fields(request)
     key = JobKey(parent(request.parent, "parent"), job_id(request.training_job_id, "trainingJobId"))
     if len(request.request_id) > _MOST_REQUEST_ID_CHARS:
         raise InvalidJob(
@@ -69,30 +65,3 @@ def same_request(stored: Job, new: Job) -> bool:
     been scaled or suspended since, so the specs as they were asked for are compared."""
     identified = bool(new.request_id) and new.request_id == stored.request_id
     return identified and new.fingerprint == stored.fingerprint
-
-
-def no_unknown_fields(message: Message, field: str = "") -> None:
-    """Refuse a message with a field that this version does not know: a client newer than the
-    service would otherwise believe that it was heard. Raises InvalidJob."""
-    unknown = UnknownFieldSet(message)
-    if len(unknown):
-        raise InvalidJob(
-            field or message.DESCRIPTOR.name,
-            f"has field number {unknown[0].field_number}, which this service does not know; "
-            "upgrade the service, or leave the field out",
-        )
-    for path, inner in _inner(message, field):
-        no_unknown_fields(inner, path)
-
-
-def _inner(message: Message, field: str) -> Iterator[tuple[str, Message]]:
-    """Yield the messages inside a message with their paths. Maps are left out: those of the
-    requests hold plain values, and unknown fields of an entry do not survive the parsing."""
-    for descriptor, value in message.ListFields():
-        path = f"{field}.{descriptor.json_name}".lstrip(".")
-        kind = descriptor.message_type
-        if isinstance(value, Message):
-            yield path, value
-        elif kind is not None and not kind.GetOptions().map_entry:
-            for i, item in enumerate(value):
-                yield f"{path}[{i}]", item

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
@@ -27,6 +27,7 @@ from controller.errors import (
     LimitExceeded,
     TaasError,
 )
+from controller.unknown_fields import checked
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _from_status(reason: str, status: status_pb2.Status) -> TaasError | None:
         return InvalidJob("", text)
     name = _detail(status, error_details_pb2.ResourceInfo).resource_name
     if kind is JobNotFound:
-        return JobNotFound(name)
+        return JobNotFound(name, text.removeprefix(f"{name} does not exist; "))
     if kind is JobExists:
         return JobExists(name)
     if kind is JobFinished:
@@ -161,7 +162,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
 
     Cancellation and what a handler aborted by itself pass through; anything that is no
     TaasError is logged with its traceback and told as INTERNAL without a word of it.
+
+    strict: full names of the services that refuse requests with fields they do not know.
     """
+
+    def __init__(self, *, strict: Collection[str] = ()) -> None:
+        self._strict = frozenset(strict)
 
     async def intercept_service(
         self,
@@ -175,27 +181,34 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         kind = "stream" if handler.request_streaming else "unary"
         kind += "_stream" if handler.response_streaming else "_unary"
         behavior = getattr(handler, kind)
-        method = handler_call_details.method
+        method = str(handler_call_details.method)
+        strict = method.split("/")[1] in self._strict
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
-            _guarded(behavior, str(method)),
+            _guarded(behavior, method, checked if strict else _as_it_is),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
 
-def _guarded(behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
+def _guarded(
+    behavior: Callable[..., Any], method: str, check: Callable[[Any], Any]
+) -> Callable[..., Any]:
     """Wrap a handler in one of its own kind: gRPC looks at what kind of function it is."""
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            return await behavior(request, context)
+            return await behavior(check(request), context)
         except Exception as error:
             await _end(error, context, method)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async with aclosing(behavior(request, context)) as responses:
+            async with aclosing(behavior(check(request), context)) as responses:
                 async for response in responses:
                     yield response
         except Exception as error:

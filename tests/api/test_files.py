@@ -66,6 +66,7 @@ async def test_what_is_no_file_of_the_job_is_not_found(world: World, path: str) 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await download(world, path)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert (caught.value.details() or "").endswith("ListFiles names those that do")
 
 
 async def test_an_artifact_and_an_offset_are_checked(world: World) -> None:

@@ -136,65 +136,6 @@ def test_the_longest_request_id_is_accepted() -> None:
     assert new(request(request_id="é" * 128)).request_id == "é" * 128
 
 
-# --- Fields of a newer client
-
-# Field 1000 as a varint, which no message has.
-UNKNOWN = b"\xc0\x3e\x07"
-
-
-def with_unknown_spec() -> training_service_pb2.CreateTrainingJobRequest:
-    sent = request()
-    sent.training_job.spec.MergeFromString(UNKNOWN)
-    return sent
-
-
-def with_unknown_request() -> training_service_pb2.CreateTrainingJobRequest:
-    sent = request()
-    sent.MergeFromString(UNKNOWN)
-    return sent
-
-
-def with_unknown_policy() -> training_service_pb2.CreateTrainingJobRequest:
-    sent = request()
-    sent.training_job.spec.checkpoints.MergeFromString(UNKNOWN)
-    return sent
-
-
-def with_unknown_in_a_list() -> training_service_pb2.CreateTrainingJobRequest:
-    sent = request(labels={"a": "b"})
-    sent.training_job.status.members.append(1)
-    sent.training_job.status.workers.add()
-    sent.training_job.status.workers.add().MergeFromString(UNKNOWN)
-    return sent
-
-
-@pytest.mark.parametrize(
-    ("sent", "field"),
-    [
-        pytest.param(with_unknown_request(), "CreateTrainingJobRequest", id="request"),
-        pytest.param(with_unknown_spec(), "trainingJob.spec", id="spec"),
-        pytest.param(with_unknown_policy(), "trainingJob.spec.checkpoints", id="policy"),
-        pytest.param(with_unknown_in_a_list(), "trainingJob.status.workers[1]", id="in a list"),
-    ],
-)
-def test_an_unknown_field_is_refused(
-    sent: training_service_pb2.CreateTrainingJobRequest, field: str
-) -> None:
-    error = refusal(
-        training_service_pb2.CreateTrainingJobRequest.FromString(sent.SerializeToString())
-    )
-    assert error.field == field
-    assert "field number 1000" in error.why
-    assert "upgrade the service" in error.why
-
-
-def test_known_fields_everywhere_are_no_unknown_ones() -> None:
-    sent = request(spec(parameters={"a": "b"}), labels={"a": "b"})
-    sent.training_job.status.members.append(1)
-    sent.training_job.status.workers.add()
-    parse.no_unknown_fields(sent)
-
-
 # --- Repeated requests
 
 

@@ -310,7 +310,13 @@ async def test_what_a_handler_aborts_by_itself_is_left_alone(
     assert not [r for r in caplog.records if r.name == "controller.wire_errors"]
 
 
-@pytest.mark.parametrize("error", [pytest.param(e, id=k.__name__) for k, e in EXAMPLES.items()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(pytest.param(e, id=k.__name__) for k, e in EXAMPLES.items()),
+        pytest.param(errors.JobNotFound("file 'x'", "look elsewhere"), id="with a remedy"),
+    ],
+)
 async def test_an_error_comes_back_as_it_was(tmp_path: Path, error: errors.TaasError) -> None:
     async with served(tmp_path, Handlers(error)) as channel:
         _, caught = await call(channel, "unary_unary")
