@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from controller import wire_store
 from controller.cursors import WatchCursor
-from controller.live import Live
+from controller.live import Live, LiveJob
 from controller.model import Job, JobKey, LogEntry
 from controller.ports import JobStore, Storage
 from protos.taas.v1 import history_pb2
+
+# What of a job says whether storage may have more than at the last look: its newest generation,
+# whether that may be running, and generation and index of the newest record that it told of.
+_Standing = tuple[int, bool, tuple[int, int] | None]
 
 # Records read from storage at once: bounds the memory of one watcher to about a megabyte.
 _BATCH = 1000
@@ -29,23 +33,25 @@ class History:
 
         Raises JobNotFound when the job is deleted meanwhile.
         """
-        signal = self._live.job(cursor.uid).signal
+        live = self._live.job(cursor.uid)
+        exhausted: _Standing | None = None  # where the job stood when storage had no more
         while True:
             # The version is read before the state, so that a change in between is not slept over.
-            version = signal.version
+            version = live.signal.version
             job = await self._store.get(key)
             if job.uid != cursor.uid:
                 return
+            standing = _standing(job, live)
             told = False
-            async for event, behind in self._pass(job, cursor):
+            async for event, behind in self._pass(job, live, cursor, look=standing != exhausted):
                 told, cursor = True, behind
                 yield event
+            exhausted = standing
             if told:
                 continue
             if job.status.phase.final and job.status.last_event <= cursor.entry:
-                self._live.forget(job.uid)  # nothing is live about a final job
                 return
-            await signal.wait(version)
+            await live.signal.wait(version)
 
     async def end(self, job: Job) -> WatchCursor:
         """Return the cursor behind everything that has happened so far."""
@@ -59,11 +65,12 @@ class History:
         return replace(cursor, generation=generation, records=count)
 
     async def _pass(
-        self, job: Job, cursor: WatchCursor
+        self, job: Job, live: LiveJob, cursor: WatchCursor, *, look: bool
     ) -> AsyncIterator[tuple[history_pb2.Event, WatchCursor]]:
-        """Yield what is new, by time as far as both sources reach, with the cursor after each."""
+        """Yield what is new, by time as far as both sources reach, with the cursor after each.
+        Unless told to look into storage, it is known to have no more."""
         entries = list(await self._store.entries(job, cursor.entry))
-        async for record, advanced in self._records(job, cursor):
+        async for record, advanced in self._records(job, live, cursor, look=look):
             while entries and _time(entries[0]) <= _record_time(record):
                 entry = entries.pop(0)
                 advanced = replace(advanced, entry=entry.number)
@@ -76,7 +83,7 @@ class History:
             yield wire_store.entry_to_event(entry, cursor.encode()), cursor
 
     async def _records(
-        self, job: Job, cursor: WatchCursor
+        self, job: Job, live: LiveJob, cursor: WatchCursor, *, look: bool
     ) -> AsyncIterator[tuple[history_pb2.Record, WatchCursor]]:
         """Yield the records after the cursor, generation by generation.
 
@@ -85,23 +92,39 @@ class History:
         """
         generation, position = cursor.generation, cursor.records
         while True:
-            batch = self._live.records(job.uid, generation, position) or [
-                _record(line, generation, position + i)
-                for i, line in enumerate(
-                    await self._storage.records(job, generation, position, _BATCH)
-                )
-            ]
+            batch = live.records(generation, position)
+            if not batch and look and not _is_newest(job, live, generation, position):
+                batch = await self._stored(job, generation, position)
             for record in batch:
                 position += 1
                 yield record, replace(cursor, generation=generation, records=position)
             if batch:
                 continue
-            if job.status.generation <= generation:
+            if not look or job.status.generation <= generation:
                 return
             later = [g for g in await self._storage.generations(job) if g > generation]
             if not later:
                 return
             generation, position = later[0], 0
+
+    async def _stored(
+        self, job: Job, generation: int, position: int
+    ) -> Sequence[history_pb2.Record]:
+        lines = await self._storage.records(job, generation, position, _BATCH)
+        return [_record(line, generation, position + i) for i, line in enumerate(lines)]
+
+
+def _standing(job: Job, live: LiveJob) -> _Standing:
+    status = job.status
+    running = not (status.generation_ended or status.phase.final)
+    return status.generation, running, live.newest
+
+
+def _is_newest(job: Job, live: LiveJob, generation: int, position: int) -> bool:
+    """Say whether there can be no record there yet: none comes before the first generation, and
+    the one that runs has just told of the record before, and will tell of the next."""
+    newest = (generation, position - 1)
+    return generation == 0 or _standing(job, live) == (generation, True, newest)
 
 
 def _record(line: str, generation: int, index: int) -> history_pb2.Record:

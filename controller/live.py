@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from protos.taas.v1 import history_pb2
 
@@ -51,9 +52,14 @@ class LogTail:
         self._start = 0
         self._data = bytearray()
 
+    @property
+    def end(self) -> int:
+        """The offset behind the newest byte."""
+        return self._start + len(self._data)
+
     def append(self, offset: int, data: bytes) -> None:
         """Take a chunk; one that does not continue what is here replaces it."""
-        if offset != self._start + len(self._data):
+        if offset != self.end:
             self._start = offset
             self._data.clear()
         self._data += data
@@ -75,25 +81,32 @@ class LiveJob:
 
     def __init__(self) -> None:
         self.signal = Signal()
-        self.logs: dict[int, LogTail] = {}
         self.log_followers: dict[int, int] = {}
+        self._logs: dict[int, LogTail] = {}
         self._records: deque[history_pb2.Record] = deque(maxlen=_RECORDS_KEPT)
 
     def add_record(self, record: history_pb2.Record) -> None:
         """Take a record from the chief's agent and wake the watchers."""
-        newest = self._records[-1] if self._records else None
-        if newest is not None and (newest.generation, newest.index) >= (
-            record.generation,
-            record.index,
-        ):
+        newest, told = self.newest, (record.generation, record.index)
+        if newest is not None and newest >= told:
             return
-        if newest is not None and (
-            newest.generation != record.generation or newest.index + 1 != record.index
-        ):
+        if newest is not None and (newest[0], newest[1] + 1) != told:
             # A gap: what is before it must come from storage, in order.
             self._records.clear()
         self._records.append(record)
         self.signal.set()
+
+    def forget_records(self) -> None:
+        """Leave all records to storage and wake the watchers: an agent that calls may have
+        written some that it could not tell."""
+        self._records.clear()
+        self.signal.set()
+
+    @property
+    def newest(self) -> tuple[int, int] | None:
+        """Generation and index of the newest record, None before the first."""
+        newest = self._records[-1] if self._records else None
+        return (newest.generation, newest.index) if newest is not None else None
 
     def records(self, generation: int, start: int) -> Sequence[history_pb2.Record]:
         """Return the records of a generation from that index on, or nothing if that one is
@@ -108,33 +121,36 @@ class LiveJob:
 
     def add_log(self, worker: int, offset: int, data: bytes) -> None:
         """Take log bytes from an agent and wake the readers."""
-        self.logs.setdefault(worker, LogTail()).append(offset, data)
+        self._logs.setdefault(worker, LogTail()).append(offset, data)
         self.signal.set()
+
+    def log(self, worker: int, offset: int, limit: int) -> bytes:
+        """Return bytes of a worker's log from that offset on, or b"" if they are not here."""
+        tail = self._logs.get(worker)
+        return tail.read(offset, limit) if tail is not None else b""
+
+    def log_end(self, worker: int) -> int:
+        """Return how far a worker's log was told, -1 if nothing was."""
+        tail = self._logs.get(worker)
+        return tail.end if tail is not None else -1
 
 
 class Live:
-    """The memories of all jobs that someone watches or works on, by uid."""
+    """The memories of all jobs, by uid. They last for as long as somebody holds them: the agents
+    of the job that are connected, and those who watch it or read its logs."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, LiveJob] = {}
+        self._jobs: WeakValueDictionary[str, LiveJob] = WeakValueDictionary()
 
     def job(self, uid: str) -> LiveJob:
-        """Return the memories of a job, made when first asked for."""
-        return self._jobs.setdefault(uid, LiveJob())
-
-    def records(self, uid: str, generation: int, start: int) -> Sequence[history_pb2.Record]:
-        """Return what LiveJob.records would, making no memories for a job that has none."""
+        """Return the memories of a job, to be held while they are needed."""
         job = self._jobs.get(uid)
-        return job.records(generation, start) if job is not None else ()
+        if job is None:
+            job = self._jobs[uid] = LiveJob()
+        return job
 
     def wake(self, uid: str) -> None:
         """Wake the readers of a job: its status, its agents or its files changed."""
         job = self._jobs.get(uid)
-        if job is not None:
-            job.signal.set()
-
-    def forget(self, uid: str) -> None:
-        """Drop a job's memories after waking its readers one last time."""
-        job = self._jobs.pop(uid, None)
         if job is not None:
             job.signal.set()

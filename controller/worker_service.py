@@ -10,7 +10,6 @@ from typing import Any
 
 from controller import wire, wire_workers
 from controller.errors import InvalidJob, JobNotFound
-from controller.live import Live
 from controller.model import JobKey, MemberSeen
 from controller.ports import Cluster, JobStore
 from controller.workers import Connection, Workers
@@ -24,13 +23,11 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     def __init__(
         self,
         workers: Workers,
-        live: Live,
         store: JobStore,
         cluster: Cluster,
         clock: Callable[[], datetime],
     ) -> None:
         self._workers = workers
-        self._live = live
         self._store = store
         self._cluster = cluster
         self._clock = clock
@@ -71,7 +68,10 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         job = await self._store.get(key)
         pods = await self._cluster.pods(job) if job.uid == hello.job_uid else ()
         if not any(p.index == hello.index and p.uid == hello.pod_uid for p in pods):
-            raise JobNotFound(f"worker {hello.index} of {key} in pod {hello.pod_uid!r}")
+            raise JobNotFound(
+                f"worker {hello.index} of {key} in pod {hello.pod_uid!r}",
+                "its pod was deleted or replaced, and the agent in it is of no more use",
+            )
         return key, job.uid, wire_workers.member_from_hello(hello, self._clock())
 
     async def _listen(
@@ -92,8 +92,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     self._take_record(connection, request, now)
                 case "log":
                     chunk = request.log
-                    live = self._live.job(connection.uid)
-                    live.add_log(member.index, chunk.offset, chunk.data)
+                    connection.live.add_log(member.index, chunk.offset, chunk.data)
                 case other:
                     raise InvalidJob(str(other), "is not expected here; say hello once, first")
 
@@ -104,7 +103,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         record = request.record
         if record.generation != member.running:
             return
-        self._live.job(connection.uid).add_record(record)
+        connection.live.add_record(record)
         heard = replace(member, heard=now)
         if record.HasField("checkpoint"):
             heard = replace(heard, checkpoint=wire.checkpoint_from_wire(record.checkpoint))

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from controller import wire_workers
-from controller.live import Live
+from controller.live import Live, LiveJob
 from controller.model import Job, JobKey, MemberSeen, Order
 from protos.taas.v1 import worker_service_pb2 as pb
 
@@ -27,6 +27,7 @@ class Connection:
     key: JobKey
     uid: str
     member: MemberSeen
+    live: LiveJob
     orders: asyncio.Queue[pb.ConnectResponse] = field(
         default_factory=lambda: asyncio.Queue(_ORDERS_QUEUED)
     )
@@ -60,7 +61,8 @@ class Workers:
                 connection.send(wire_workers.order_to_wire(order, assignment))
 
     def follow_log(self, uid: str, index: int, offset: int) -> None:
-        """Let a worker send its log from that offset on; counted, see unfollow_log."""
+        """Let a worker send its log from that offset on; counted, see unfollow_log. The caller
+        holds the job's memories until then."""
         followers = self._live.job(uid).log_followers
         followers[index] = followers.get(index, 0) + 1
         connection = self._connections.get((uid, index))
@@ -81,12 +83,12 @@ class Workers:
 
     def connect(self, key: JobKey, uid: str, member: MemberSeen) -> Connection:
         """Register an agent's stream; an older stream of the same worker is superseded."""
-        connection = Connection(key, uid, member)
+        connection = Connection(key, uid, member, self._live.job(uid))
         self._connections[uid, member.index] = connection
-        if self._live.job(uid).log_followers.get(member.index):
-            connection.send(_follow(0))
+        if connection.live.log_followers.get(member.index):
+            connection.send(_follow(max(0, connection.live.log_end(member.index))))
         self.update(connection, member)
-        self._live.wake(uid)
+        connection.live.forget_records()
         return connection
 
     def update(self, connection: Connection, member: MemberSeen) -> None:

@@ -1,6 +1,7 @@
 """Live memories hold what is newest, say so when they lack something, and lose no wake-up."""
 
 import asyncio
+import weakref
 
 from controller.live import Live, LiveJob, LogTail, Signal
 from protos.taas.v1 import history_pb2
@@ -75,6 +76,17 @@ def test_log_tail_starts_afresh_after_a_gap_and_is_bounded() -> None:
     assert tail.read(300_009, 9) == b"x"
 
 
+def test_a_job_knows_its_newest_record_until_an_agent_calls_again() -> None:
+    job = LiveJob()
+    assert job.newest is None
+    job.add_record(record(1, 0))
+    job.add_record(record(1, 1))
+    assert job.newest == (1, 1)
+    job.forget_records()
+    assert job.newest is None
+    assert indexes(job, 1, 0) == []
+
+
 async def test_a_change_between_two_waits_is_not_missed() -> None:
     signal = Signal()
     version = signal.version
@@ -93,12 +105,15 @@ async def test_all_waiters_wake_and_a_cancelled_one_harms_nobody() -> None:
     assert results[1:] == [1, 1]
 
 
-async def test_forgetting_a_job_wakes_its_readers() -> None:
+async def test_all_who_hold_a_jobs_memories_share_them_and_the_last_lets_them_go() -> None:
     live = Live()
-    waiting = asyncio.create_task(live.job("u").signal.wait(0))
+    agent, reader = live.job("u"), live.job("u")
+    assert agent is reader
+    waiting = asyncio.create_task(reader.signal.wait(0))
     await asyncio.sleep(0)
-    live.forget("u")
-    assert await waiting == 1
-    assert live.records("u", 1, 0) == ()
     live.wake("u")
-    live.forget("u")
+    assert await waiting == 1
+    gone = weakref.ref(agent)
+    del agent, reader, waiting
+    assert gone() is None
+    live.wake("u")
