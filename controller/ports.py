@@ -111,12 +111,13 @@ class Storage(Protocol):
         is not there yet."""
         ...
 
-    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> bytes:
-        """Return at most limit bytes of a worker's log; b"" at or past the end."""
+    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> tuple[int, bytes]:
+        """Return at most limit bytes of a worker's log and where they begin: at the offset, or
+        later if what was there is not kept. b"" at or past the end."""
         ...
 
     async def log_size(self, job: Job, worker: int) -> int:
-        """Return the size of a worker's log in bytes, 0 if there is none."""
+        """Return the offset behind the newest byte of a worker's log, 0 if there is none."""
         ...
 
     async def checkpoints(self, job: Job) -> tuple[Checkpoint, ...]:

@@ -7,7 +7,8 @@
     checkpoints/step-0000001000.g000001/
         manifest.json                its atomic rename from manifest.json.tmp is the commit
         variables.*
-    logs/worker-0.log                everything worker 0 printed, all generations
+    logs/worker-0.log                what worker 0 printed, all generations; of more than 32 MiB
+    logs/worker-0.log.33554432       the newest goes on here, see trainer.logparts
     output/                          what the user gets: model/, model.keras, tensorboard/, ...
     work/                            where the chief's script or command runs: the source, and
                                      what it wrote beside it; work.json says which is which
@@ -79,7 +80,7 @@ class JobPaths:
         return self.records / f"g{generation:06d}.jsonl"
 
     def log_file(self, worker: int) -> Path:
-        """Log file of a worker."""
+        """First part of a worker's log."""
         return self.logs / f"worker-{worker}.log"
 
 

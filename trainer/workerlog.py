@@ -31,8 +31,8 @@ class WorkerLog:
             await asyncio.to_thread(self._file.write, lines)
         self._grew()
 
-    async def read(self, offset: int, most: int) -> bytes:
-        """Return at most so many bytes from a position on; b"" at the end."""
+    async def read(self, offset: int, most: int) -> tuple[int, bytes]:
+        """Return at most so many bytes and where they begin, see LogFile.read."""
         return await asyncio.to_thread(self._file.read, offset, most)
 
     def close(self) -> None:

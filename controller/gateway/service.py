@@ -67,12 +67,12 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         """Stream bytes of a log."""
         job = _job(request.job)
 
-        async def read(offset: int, limit: int) -> bytes:
+        async def read(offset: int, limit: int) -> tuple[int, bytes]:
             return await self._storage.read_log(job, request.worker, offset, limit)
 
         async with aclosing(_chunks(read, request.offset, request.limit)) as chunks:
-            async for data in chunks:
-                yield pb.ReadLogResponse(data=data)
+            async for offset, data in chunks:
+                yield pb.ReadLogResponse(offset=offset, data=data)
 
     async def GetLogSize(
         self, request: pb.GetLogSizeRequest, context: Any
@@ -107,11 +107,12 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         """Stream bytes of a file."""
         job, checkpoint = _job(request.tree.job), _checkpoint(request.tree)
 
-        async def read(offset: int, limit: int) -> bytes:
-            return await self._storage.read_file(job, checkpoint, request.path, offset, limit)
+        async def read(offset: int, limit: int) -> tuple[int, bytes]:
+            path = request.path
+            return offset, await self._storage.read_file(job, checkpoint, path, offset, limit)
 
         async with aclosing(_chunks(read, request.offset, request.limit)) as chunks:
-            async for data in chunks:
+            async for _, data in chunks:
                 yield pb.ReadStoredFileResponse(data=data)
 
     async def HasSource(self, request: pb.HasSourceRequest, context: Any) -> pb.HasSourceResponse:
@@ -182,14 +183,18 @@ def _checkpoint(tree: pb.StoredTree) -> str | None:
 
 
 async def _chunks(
-    read: Callable[[int, int], Awaitable[bytes]], offset: int, limit: int
-) -> AsyncGenerator[bytes, None]:
-    """Yield what lies between the offset and the limit, piece by piece as it is taken."""
+    read: Callable[[int, int], Awaitable[tuple[int, bytes]]], offset: int, limit: int
+) -> AsyncGenerator[tuple[int, bytes], None]:
+    """Yield what follows the offset and where it begins, piece by piece as it is taken, until
+    there are so many bytes of it."""
     check_range(offset, limit)
-    # The first read also tells what is wrong with the request, when nothing is to be read.
-    while data := await read(offset, min(CHUNK_BYTES, limit)):
-        yield data
-        offset, limit = offset + len(data), limit - len(data)
+    while True:
+        # The first read also tells what is wrong with the request, when nothing is to be read.
+        begin, data = await read(offset, min(CHUNK_BYTES, limit))
+        if not data:
+            return
+        yield begin, data
+        offset, limit = begin + len(data), limit - len(data)
         if not limit:
             return
 

@@ -60,24 +60,32 @@ class GatewayStorage:
         await self._read(job, "ReadRecords", rest, lambda reply: lines.extend(reply.lines))
         return lines
 
-    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> bytes:
-        """Return at most limit bytes of a worker's log; b"" at or past the end."""
+    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> tuple[int, bytes]:
+        """Return at most limit bytes of a worker's log and where they begin: at the offset, or
+        later if what was there is not kept. b"" at or past the end."""
         check_range(offset, limit)
-        data = bytearray()
+        begin, data = offset, bytearray()
 
         def rest() -> pb.ReadLogRequest:
             return pb.ReadLogRequest(
                 job=_named(job),
                 worker=worker,
-                offset=offset + len(data),
+                offset=begin + len(data),
                 limit=limit - len(data),
             )
 
-        await self._read(job, "ReadLog", rest, lambda reply: data.extend(reply.data))
-        return bytes(data)
+        def take(reply: pb.ReadLogResponse) -> None:
+            nonlocal begin
+            if not data:
+                begin = reply.offset
+            if reply.offset == begin + len(data):
+                data.extend(reply.data)
+
+        await self._read(job, "ReadLog", rest, take)
+        return begin, bytes(data)
 
     async def log_size(self, job: Job, worker: int) -> int:
-        """Return the size of a worker's log in bytes, 0 if there is none."""
+        """Return the offset behind the newest byte of a worker's log, 0 if there is none."""
         request = pb.GetLogSizeRequest(job=_named(job), worker=worker)
         reply = await self._ask(job.key.namespace, _claim(job), "GetLogSize", request)
         return int(reply.size_bytes)

@@ -25,6 +25,7 @@ from controller.local.uploads import (
     unavailable,
 )
 from controller.model import Checkpoint, Job
+from trainer import logparts
 from trainer.storage import (
     MANIFEST,
     JobPaths,
@@ -83,18 +84,23 @@ class FolderStorage:
         finally:
             os.close(fd)
 
-    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> bytes:
-        """Return at most limit bytes of a worker's log; b"" at or past the end."""
+    async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> tuple[int, bytes]:
+        """Return at most limit bytes of a worker's log and where they begin: at the offset, or
+        later if what was there is not kept. b"" at or past the end."""
         check_range(offset, limit)
         path = self._paths(job).log_file(worker)
         try:
-            return await asyncio.to_thread(self._read, path, offset, limit)
-        except FileNotFoundError:
-            return b""
+            return await asyncio.to_thread(logparts.read, path, offset, limit, self._read)
+        except OSError as error:
+            raise unavailable(path, error) from error
 
     async def log_size(self, job: Job, worker: int) -> int:
-        """Return the size of a worker's log in bytes, 0 if there is none."""
-        return await asyncio.to_thread(self._size, self._paths(job).log_file(worker))
+        """Return the offset behind the newest byte of a worker's log, 0 if there is none."""
+        path = self._paths(job).log_file(worker)
+        try:
+            return await asyncio.to_thread(logparts.size, path, self._size)
+        except OSError as error:
+            raise unavailable(path, error) from error
 
     def _size(self, path: Path) -> int:
         try:
@@ -139,7 +145,9 @@ class FolderStorage:
         self, job: Job, checkpoint: str | None, path: str, *, offset: int, limit: int
     ) -> bytes:
         tree = self._tree(job, checkpoint)
-        missing = JobNotFound(f"file {path!r} of {_what(job, checkpoint)}")
+        missing = JobNotFound(
+            f"file {path!r} of {_what(job, checkpoint)}", "ListFiles names those that do"
+        )
         if not tree_files.is_plain(path):
             raise missing
         try:
@@ -222,7 +230,8 @@ class FolderStorage:
             return self._paths(job).output
         folder = self._paths(job).checkpoints / checkpoint
         if parse_checkpoint_id(checkpoint) is None or not (folder / MANIFEST).is_file():
-            raise JobNotFound(_what(job, checkpoint))
+            remedy = f"`taas checkpoints {job.key}` shows those that do"
+            raise JobNotFound(_what(job, checkpoint), remedy)
         return folder
 
     def _open(self, path: Path) -> int:

@@ -224,23 +224,37 @@ def test_a_trainer_with_nothing_to_save_announces_its_code_and_leaves() -> None:
     assert (done.returncode, done.stdout) == (42, "leaving 42\n")
 
 
-def test_a_full_log_says_so_once_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_long_log_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "worker-0.log"
-    log = LogFile(path, limit=100)
-    for _ in range(2):
-        log.reopen()
-        for number in range(30):
-            log.write([b"line %d" % number, b"more"])
+    log = LogFile(path, first_bytes=100, part_bytes=50)
+    printed = b""
+    for begun in range(3):
+        log.reopen()  # a generation, maybe of another agent
+        for number in range(20):
+            lines = [b"begin %d" % begun, b"line %d" % number]
+            log.write(lines)
+            printed += b"".join(line + b"\n" for line in lines)
     log.close()
-    lines = path.read_text().splitlines()
-    assert lines[:2] == ["line 0", "more"]
-    assert "the log is full" in lines[-1]
-    assert sum("the log is full" in line for line in lines) == 1
-    assert len("\n".join(lines[:-1])) < 100
-    assert log.read(0, 6) == b"line 0"
-    assert log.read(7, 4) == b"more"
-    assert log.read(10_000, 4) == b""
-    assert log.read(2**80, 4) == b""
+    kept: dict[int, bytes] = {}
+    offset = 0
+    while True:
+        begin, data = log.read(offset, 7)
+        if not data:
+            break
+        if begin > offset:
+            kept[begin] = b""
+        start = max((b for b in kept if b <= begin), default=0)
+        kept[start] = kept.get(start, b"") + data
+        offset = begin + len(data)
+    (head, end), (begin, tail) = sorted(kept.items())
+    assert (head, end) == (0, printed[: len(end)])
+    assert tail == printed[begin:]
+    assert 80 < len(end) <= 100
+    assert 150 < len(tail) <= 200
+    assert end.endswith(b"\n")
+    assert printed[begin - 1 : begin] == b"\n"
+    assert log.read(offset, 7) == (offset, b"")
+    assert log.read(2**80, 4) == (2**80, b"")
 
 
 def test_a_log_that_cannot_be_written_is_tried_again(
@@ -251,13 +265,13 @@ def test_a_log_that_cannot_be_written_is_tried_again(
     log = LogFile(folder / "worker-0.log")
     log.reopen()
     log.write([b"lost"])
-    assert log.read(0, 100) == b""
+    assert log.read(0, 100) == (0, b"")
     assert caplog.text.count("cannot be written") == 1
     folder.unlink()
     log.reopen()
     log.write([b"kept"])
     log.close()
-    assert log.read(0, 100) == b"kept\n"
+    assert log.read(0, 100) == (0, b"kept\n")
 
 
 def test_a_full_disk_is_noted_and_survived(caplog: pytest.LogCaptureFixture) -> None:

@@ -99,7 +99,7 @@ def _checkpoint(paths: JobPaths, step: int, generation: int = 1) -> Manifest:
 async def test_a_job_without_files_has_nothing(storage: Storage, job: Job) -> None:
     assert await storage.generations(job) == ()
     assert await storage.records(job, 1, 0, 10) == []
-    assert await storage.read_log(job, 0, 0, 10) == b""
+    assert await storage.read_log(job, 0, 0, 10) == (0, b"")
     assert await storage.log_size(job, 0) == 0
     assert await storage.checkpoints(job) == ()
     assert await storage.files(job, None) == ()
@@ -160,11 +160,28 @@ async def test_a_namesakes_records_are_not_mistaken_for_the_jobs(
 async def test_logs_are_read_by_offset(storage: Storage, job: Job, paths: JobPaths) -> None:
     paths.log_file(1).write_bytes(b"hello world\n")
     assert await storage.log_size(job, 1) == 12
-    assert await storage.read_log(job, 1, 6, 5) == b"world"
-    assert await storage.read_log(job, 1, 12, 5) == b""
-    assert await storage.read_log(job, 1, 99, 5) == b""
+    assert await storage.read_log(job, 1, 6, 5) == (6, b"world")
+    assert await storage.read_log(job, 1, 12, 5) == (12, b"")
+    assert await storage.read_log(job, 1, 99, 5) == (99, b"")
     with pytest.raises(InvalidJob, match="offset: is -1"):
         await storage.read_log(job, 1, -1, 5)
+
+
+async def test_what_is_left_out_of_a_log_is_passed_over(
+    storage: Storage, job: Job, paths: JobPaths
+) -> None:
+    paths.log_file(1).write_bytes(b"first\n")
+    for begin, text in ((100, b"later\n"), (106, b"newest\n")):
+        paths.logs.joinpath(f"worker-1.log.{begin}").write_bytes(text)
+    for name in ("worker-1.log.x", "worker-11.log", "worker-1.log.9.tmp"):
+        paths.logs.joinpath(name).write_bytes(b"not of this log")
+    assert await storage.log_size(job, 1) == 113
+    assert await storage.read_log(job, 1, 0, 50) == (0, b"first\n")
+    assert await storage.read_log(job, 1, 6, 6) == (100, b"later\n")
+    assert await storage.read_log(job, 1, 50, 3) == (100, b"lat")
+    assert await storage.read_log(job, 1, 103, 3) == (103, b"er\n")
+    assert await storage.read_log(job, 1, 106, 50) == (106, b"newest\n")
+    assert await storage.read_log(job, 1, 113, 50) == (113, b"")
 
 
 # --- Checkpoints and files

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from protos.taas.v1 import job_pb2 as protos_dot_taas_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/taas/v1/storage_service.proto\x12\x07taas.v1\x1a\x18protos/taas/v1/job.proto\"8\n\tStoredJob\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\"U\n\nStoredTree\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x17\n\ncheckpoint\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_checkpoint\"9\n\x16ListGenerationsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\".\n\x17ListGenerationsResponse\x12\x13\n\x0bgenerations\x18\x01 \x03(\x05\"g\n\x12ReadRecordsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12\r\n\x05start\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\"$\n\x13ReadRecordsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"`\n\x0eReadLogRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x0e\n\x06worker\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\"\x1f\n\x0fReadLogResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"D\n\x11GetLogSizeRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x0e\n\x06worker\x18\x02 \x01(\x05\"(\n\x12GetLogSizeResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"?\n\x1cListStoredCheckpointsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\"I\n\x1dListStoredCheckpointsResponse\x12(\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x13.taas.v1.Checkpoint\";\n\x16ListStoredFilesRequest\x12!\n\x04tree\x18\x01 \x01(\x0b\x32\x13.taas.v1.StoredTree\"=\n\x17ListStoredFilesResponse\x12\"\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.taas.v1.StoredFile\".\n\nStoredFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"g\n\x15ReadStoredFileRequest\x12!\n\x04tree\x18\x01 \x01(\x0b\x32\x13.taas.v1.StoredTree\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\"&\n\x16ReadStoredFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"5\n\x10HasSourceRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\"\n\x11HasSourceResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"z\n\x14ReceiveSourceRequest\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.taas.v1.SourceHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63ommit\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05\x61\x62ort\x18\x04 \x01(\x08H\x00\x42\x06\n\x04step\"E\n\x0cSourceHeader\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x17\n\x15ReceiveSourceResponse\"9\n\x16\x44\x65leteStoredJobRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\"\x19\n\x17\x44\x65leteStoredJobResponse\"8\n\x15\x43ollectSourcesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x03(\t\"\x18\n\x16\x43ollectSourcesResponse2\x91\x07\n\x0eStorageService\x12T\n\x0fListGenerations\x12\x1f.taas.v1.ListGenerationsRequest\x1a .taas.v1.ListGenerationsResponse\x12J\n\x0bReadRecords\x12\x1b.taas.v1.ReadRecordsRequest\x1a\x1c.taas.v1.ReadRecordsResponse0\x01\x12>\n\x07ReadLog\x12\x17.taas.v1.ReadLogRequest\x1a\x18.taas.v1.ReadLogResponse0\x01\x12\x45\n\nGetLogSize\x12\x1a.taas.v1.GetLogSizeRequest\x1a\x1b.taas.v1.GetLogSizeResponse\x12h\n\x15ListStoredCheckpoints\x12%.taas.v1.ListStoredCheckpointsRequest\x1a&.taas.v1.ListStoredCheckpointsResponse0\x01\x12V\n\x0fListStoredFiles\x12\x1f.taas.v1.ListStoredFilesRequest\x1a .taas.v1.ListStoredFilesResponse0\x01\x12S\n\x0eReadStoredFile\x12\x1e.taas.v1.ReadStoredFileRequest\x1a\x1f.taas.v1.ReadStoredFileResponse0\x01\x12\x42\n\tHasSource\x12\x19.taas.v1.HasSourceRequest\x1a\x1a.taas.v1.HasSourceResponse\x12R\n\rReceiveSource\x12\x1d.taas.v1.ReceiveSourceRequest\x1a\x1e.taas.v1.ReceiveSourceResponse(\x01\x30\x01\x12T\n\x0f\x44\x65leteStoredJob\x12\x1f.taas.v1.DeleteStoredJobRequest\x1a .taas.v1.DeleteStoredJobResponse\x12Q\n\x0e\x43ollectSources\x12\x1e.taas.v1.CollectSourcesRequest\x1a\x1f.taas.v1.CollectSourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/taas/v1/storage_service.proto\x12\x07taas.v1\x1a\x18protos/taas/v1/job.proto\"8\n\tStoredJob\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\"U\n\nStoredTree\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x17\n\ncheckpoint\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_checkpoint\"9\n\x16ListGenerationsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\".\n\x17ListGenerationsResponse\x12\x13\n\x0bgenerations\x18\x01 \x03(\x05\"g\n\x12ReadRecordsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12\r\n\x05start\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\"$\n\x13ReadRecordsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"`\n\x0eReadLogRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x0e\n\x06worker\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\"/\n\x0fReadLogResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"D\n\x11GetLogSizeRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\x12\x0e\n\x06worker\x18\x02 \x01(\x05\"(\n\x12GetLogSizeResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"?\n\x1cListStoredCheckpointsRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\"I\n\x1dListStoredCheckpointsResponse\x12(\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x13.taas.v1.Checkpoint\";\n\x16ListStoredFilesRequest\x12!\n\x04tree\x18\x01 \x01(\x0b\x32\x13.taas.v1.StoredTree\"=\n\x17ListStoredFilesResponse\x12\"\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.taas.v1.StoredFile\".\n\nStoredFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"g\n\x15ReadStoredFileRequest\x12!\n\x04tree\x18\x01 \x01(\x0b\x32\x13.taas.v1.StoredTree\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\"&\n\x16ReadStoredFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"5\n\x10HasSourceRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\"\n\x11HasSourceResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"z\n\x14ReceiveSourceRequest\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.taas.v1.SourceHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63ommit\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05\x61\x62ort\x18\x04 \x01(\x08H\x00\x42\x06\n\x04step\"E\n\x0cSourceHeader\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x17\n\x15ReceiveSourceResponse\"9\n\x16\x44\x65leteStoredJobRequest\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.taas.v1.StoredJob\"\x19\n\x17\x44\x65leteStoredJobResponse\"8\n\x15\x43ollectSourcesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x03(\t\"\x18\n\x16\x43ollectSourcesResponse2\x91\x07\n\x0eStorageService\x12T\n\x0fListGenerations\x12\x1f.taas.v1.ListGenerationsRequest\x1a .taas.v1.ListGenerationsResponse\x12J\n\x0bReadRecords\x12\x1b.taas.v1.ReadRecordsRequest\x1a\x1c.taas.v1.ReadRecordsResponse0\x01\x12>\n\x07ReadLog\x12\x17.taas.v1.ReadLogRequest\x1a\x18.taas.v1.ReadLogResponse0\x01\x12\x45\n\nGetLogSize\x12\x1a.taas.v1.GetLogSizeRequest\x1a\x1b.taas.v1.GetLogSizeResponse\x12h\n\x15ListStoredCheckpoints\x12%.taas.v1.ListStoredCheckpointsRequest\x1a&.taas.v1.ListStoredCheckpointsResponse0\x01\x12V\n\x0fListStoredFiles\x12\x1f.taas.v1.ListStoredFilesRequest\x1a .taas.v1.ListStoredFilesResponse0\x01\x12S\n\x0eReadStoredFile\x12\x1e.taas.v1.ReadStoredFileRequest\x1a\x1f.taas.v1.ReadStoredFileResponse0\x01\x12\x42\n\tHasSource\x12\x19.taas.v1.HasSourceRequest\x1a\x1a.taas.v1.HasSourceResponse\x12R\n\rReceiveSource\x12\x1d.taas.v1.ReceiveSourceRequest\x1a\x1e.taas.v1.ReceiveSourceResponse(\x01\x30\x01\x12T\n\x0f\x44\x65leteStoredJob\x12\x1f.taas.v1.DeleteStoredJobRequest\x1a .taas.v1.DeleteStoredJobResponse\x12Q\n\x0e\x43ollectSources\x12\x1e.taas.v1.CollectSourcesRequest\x1a\x1f.taas.v1.CollectSourcesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,43 +37,43 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_READLOGREQUEST']._serialized_start=470
   _globals['_READLOGREQUEST']._serialized_end=566
   _globals['_READLOGRESPONSE']._serialized_start=568
-  _globals['_READLOGRESPONSE']._serialized_end=599
-  _globals['_GETLOGSIZEREQUEST']._serialized_start=601
-  _globals['_GETLOGSIZEREQUEST']._serialized_end=669
-  _globals['_GETLOGSIZERESPONSE']._serialized_start=671
-  _globals['_GETLOGSIZERESPONSE']._serialized_end=711
-  _globals['_LISTSTOREDCHECKPOINTSREQUEST']._serialized_start=713
-  _globals['_LISTSTOREDCHECKPOINTSREQUEST']._serialized_end=776
-  _globals['_LISTSTOREDCHECKPOINTSRESPONSE']._serialized_start=778
-  _globals['_LISTSTOREDCHECKPOINTSRESPONSE']._serialized_end=851
-  _globals['_LISTSTOREDFILESREQUEST']._serialized_start=853
-  _globals['_LISTSTOREDFILESREQUEST']._serialized_end=912
-  _globals['_LISTSTOREDFILESRESPONSE']._serialized_start=914
-  _globals['_LISTSTOREDFILESRESPONSE']._serialized_end=975
-  _globals['_STOREDFILE']._serialized_start=977
-  _globals['_STOREDFILE']._serialized_end=1023
-  _globals['_READSTOREDFILEREQUEST']._serialized_start=1025
-  _globals['_READSTOREDFILEREQUEST']._serialized_end=1128
-  _globals['_READSTOREDFILERESPONSE']._serialized_start=1130
-  _globals['_READSTOREDFILERESPONSE']._serialized_end=1168
-  _globals['_HASSOURCEREQUEST']._serialized_start=1170
-  _globals['_HASSOURCEREQUEST']._serialized_end=1223
-  _globals['_HASSOURCERESPONSE']._serialized_start=1225
-  _globals['_HASSOURCERESPONSE']._serialized_end=1259
-  _globals['_RECEIVESOURCEREQUEST']._serialized_start=1261
-  _globals['_RECEIVESOURCEREQUEST']._serialized_end=1383
-  _globals['_SOURCEHEADER']._serialized_start=1385
-  _globals['_SOURCEHEADER']._serialized_end=1454
-  _globals['_RECEIVESOURCERESPONSE']._serialized_start=1456
-  _globals['_RECEIVESOURCERESPONSE']._serialized_end=1479
-  _globals['_DELETESTOREDJOBREQUEST']._serialized_start=1481
-  _globals['_DELETESTOREDJOBREQUEST']._serialized_end=1538
-  _globals['_DELETESTOREDJOBRESPONSE']._serialized_start=1540
-  _globals['_DELETESTOREDJOBRESPONSE']._serialized_end=1565
-  _globals['_COLLECTSOURCESREQUEST']._serialized_start=1567
-  _globals['_COLLECTSOURCESREQUEST']._serialized_end=1623
-  _globals['_COLLECTSOURCESRESPONSE']._serialized_start=1625
-  _globals['_COLLECTSOURCESRESPONSE']._serialized_end=1649
-  _globals['_STORAGESERVICE']._serialized_start=1652
-  _globals['_STORAGESERVICE']._serialized_end=2565
+  _globals['_READLOGRESPONSE']._serialized_end=615
+  _globals['_GETLOGSIZEREQUEST']._serialized_start=617
+  _globals['_GETLOGSIZEREQUEST']._serialized_end=685
+  _globals['_GETLOGSIZERESPONSE']._serialized_start=687
+  _globals['_GETLOGSIZERESPONSE']._serialized_end=727
+  _globals['_LISTSTOREDCHECKPOINTSREQUEST']._serialized_start=729
+  _globals['_LISTSTOREDCHECKPOINTSREQUEST']._serialized_end=792
+  _globals['_LISTSTOREDCHECKPOINTSRESPONSE']._serialized_start=794
+  _globals['_LISTSTOREDCHECKPOINTSRESPONSE']._serialized_end=867
+  _globals['_LISTSTOREDFILESREQUEST']._serialized_start=869
+  _globals['_LISTSTOREDFILESREQUEST']._serialized_end=928
+  _globals['_LISTSTOREDFILESRESPONSE']._serialized_start=930
+  _globals['_LISTSTOREDFILESRESPONSE']._serialized_end=991
+  _globals['_STOREDFILE']._serialized_start=993
+  _globals['_STOREDFILE']._serialized_end=1039
+  _globals['_READSTOREDFILEREQUEST']._serialized_start=1041
+  _globals['_READSTOREDFILEREQUEST']._serialized_end=1144
+  _globals['_READSTOREDFILERESPONSE']._serialized_start=1146
+  _globals['_READSTOREDFILERESPONSE']._serialized_end=1184
+  _globals['_HASSOURCEREQUEST']._serialized_start=1186
+  _globals['_HASSOURCEREQUEST']._serialized_end=1239
+  _globals['_HASSOURCERESPONSE']._serialized_start=1241
+  _globals['_HASSOURCERESPONSE']._serialized_end=1275
+  _globals['_RECEIVESOURCEREQUEST']._serialized_start=1277
+  _globals['_RECEIVESOURCEREQUEST']._serialized_end=1399
+  _globals['_SOURCEHEADER']._serialized_start=1401
+  _globals['_SOURCEHEADER']._serialized_end=1470
+  _globals['_RECEIVESOURCERESPONSE']._serialized_start=1472
+  _globals['_RECEIVESOURCERESPONSE']._serialized_end=1495
+  _globals['_DELETESTOREDJOBREQUEST']._serialized_start=1497
+  _globals['_DELETESTOREDJOBREQUEST']._serialized_end=1554
+  _globals['_DELETESTOREDJOBRESPONSE']._serialized_start=1556
+  _globals['_DELETESTOREDJOBRESPONSE']._serialized_end=1581
+  _globals['_COLLECTSOURCESREQUEST']._serialized_start=1583
+  _globals['_COLLECTSOURCESREQUEST']._serialized_end=1639
+  _globals['_COLLECTSOURCESRESPONSE']._serialized_start=1641
+  _globals['_COLLECTSOURCESRESPONSE']._serialized_end=1665
+  _globals['_STORAGESERVICE']._serialized_start=1668
+  _globals['_STORAGESERVICE']._serialized_end=2581
 # @@protoc_insertion_point(module_scope)

@@ -67,10 +67,12 @@ class ReadLogRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[StoredJob, _Mapping]] = ..., worker: _Optional[int] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ReadLogResponse(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "offset")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    offset: int
+    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class GetLogSizeRequest(_message.Message):
     __slots__ = ("job", "worker")
