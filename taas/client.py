@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from protos import keepalive
 from protos.taas.v1 import training_service_pb2 as wire
 from protos.taas.v1.history_pb2 import Event
 from protos.taas.v1.job_pb2 import Checkpoint, Source, TrainingJob, TrainingJobSpec
@@ -435,9 +436,7 @@ def _channel_options(target: str) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
         # A peer that vanished without a word is noticed within half a minute.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.max_pings_without_data", 0),
+        *keepalive.pings(),
         # A service that was started again is found soon.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),

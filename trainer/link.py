@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import grpc.aio
 
+from protos import keepalive
 from protos.taas.v1 import worker_service_pb2 as wire
 from protos.taas.v1 import worker_service_pb2_grpc
 
@@ -30,8 +31,7 @@ _OPTIONS = (
     # A controller behind a web proxy is a misunderstanding of the environment.
     ("grpc.enable_http_proxy", 0),
     # A silently dead path is noticed within half a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *keepalive.pings(),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -51,7 +51,7 @@ class Link:
         *,
         hello: Callable[[], wire.Hello],
         heartbeat: Callable[[], wire.Heartbeat],
-        read_log: Callable[[int, int], Awaitable[bytes]],
+        read_log: Callable[[int, int], Awaitable[tuple[int, bytes]]],
         on_order: Callable[[wire.ConnectResponse], None],
     ) -> None:
         self._target = target
@@ -160,12 +160,12 @@ class Link:
                     await asyncio.wait_for(self._wake.wait(), next_beat - loop.time())
 
     async def _next_chunk(self, stream: object) -> wire.LogChunk | None:
-        start = self._log_from
-        if start is None:
+        wanted = self._log_from
+        if wanted is None:
             return None
-        data = await self._read_log(start, _LOG_CHUNK)
+        begin, data = await self._read_log(wanted, _LOG_CHUNK)
         # Another order, or another stream, may have come while the file was read.
-        if not data or self._log_from != start or self._stream_open is not stream:
+        if not data or self._log_from != wanted or self._stream_open is not stream:
             return None
-        self._log_from = start + len(data)
-        return wire.LogChunk(offset=start, data=data)
+        self._log_from = begin + len(data)
+        return wire.LogChunk(offset=begin, data=data)

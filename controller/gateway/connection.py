@@ -11,16 +11,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from controller.gateway.token import bearer
+from protos import keepalive
 from protos.taas.v1 import storage_service_pb2_grpc
 
 _OPTIONS = [
-    # A node that is lost answers nothing and refuses nothing: only pings find that out. Two
-    # time-outs: the first counts while nothing at all arrives, the second for each ping.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
+    # A node that is lost answers nothing and refuses nothing: only pings find that out.
+    *keepalive.pings(every_s=10),
     # Gateways are reached inside the cluster, never through a proxy of the environment.
     ("grpc.enable_http_proxy", 0),
     # Channels share their sockets unless told otherwise, and with them a broken one's back-off.

@@ -13,6 +13,7 @@ from controller.gateway.service import StorageService
 from controller.gateway.token import TokenFile, TokenInterceptor
 from controller.local.storage import FolderStorage
 from controller.wire_errors import ErrorInterceptor
+from protos import keepalive
 from protos.taas.v1 import storage_service_pb2, storage_service_pb2_grpc
 
 # Seconds that calls in flight get when the gateway is told to stop; reads go on elsewhere.
@@ -22,8 +23,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
     # The controller asks on idle connections whether the gateway is still there.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_ping_strikes", 0),
+    *keepalive.pinged(),
 ]
 
 
