@@ -13,9 +13,7 @@ from controller import parse_pod, parse_program, parse_spec
 from controller.model import DEFAULT_CLAIM, DEFAULT_GPU, CheckpointPolicy, Spec, Task
 from controller.parse_names import DNS_LABEL, MOST_JOB_CHARS
 from controller.parse_values import DNS_SUBDOMAIN, LABEL_TEXT, MOST_DNS_CHARS, MOST_LABEL_CHARS
-
-GROUP = "taas.dev"
-VERSION = "v1"
+from controller.resource import GROUP, KIND, PLURAL, VERSION
 
 _DEFAULTS = Spec(Task(module=""))
 _MOST_WORKERS = 1024
@@ -287,7 +285,13 @@ def _column(name: str, kind: str, path: str, description: str, priority: int = 0
 
 # 64-bit numbers are text in proto JSON; the columns of type integer cut fractions off.
 COLUMNS = [
-    _column("Phase", "string", ".status.phase", "Where the job stands."),
+    # The reason of this condition is the phase in Kubernetes' own spelling, in every phase.
+    _column(
+        "Phase",
+        "string",
+        '.status.conditions[?(@.type=="Running")].reason',
+        "Where the job stands.",
+    ),
     _column("Ready", "integer", ".status.readyWorkers", "Workers that are present."),
     _column("Workers", "integer", ".spec.workers", "Workers that are wanted."),
     _column("Step", "string", ".status.progress.step", "Steps completed."),
@@ -322,14 +326,14 @@ def definition(schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"trainingjobs.{GROUP}"},
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": "TrainingJob",
-                "listKind": "TrainingJobList",
-                "plural": "trainingjobs",
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
                 "singular": "trainingjob",
                 "shortNames": ["tj"],
                 "categories": ["all"],

@@ -378,17 +378,16 @@ _HOLDS = {
 def _conditions(status: Status) -> list[job_pb2.Condition]:
     """Return all conditions, as they follow from the phase.
 
+    Their reason is the phase; that of the condition that a failure has made true is the failure's.
     The phase is all that is remembered, so a condition's time is when this phase began; for
     one that is False it may have turned False in an earlier phase.
     """
-    failure = status.last_failure
-    has_cause = failure is not None and status.phase is Phase.FAILED
-    reason = failure.reason if has_cause and failure else status.phase.value.capitalize()
+    cause = status.last_failure if status.phase is Phase.FAILED else None
     return [
         job_pb2.Condition(
             type=name,
             status="True" if status.phase in phases else "False",
-            reason=reason,
+            reason=cause.reason if cause and status.phase in phases else status.phase.word,
             message=status.message,
             last_transition_time=stamp(status.phase_since),
         )

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from controller.errors import TaasError
-from controller.kubernetes import job_documents
 from controller.kubernetes.background import Background
 from controller.kubernetes.client import MERGE, Api, Document
 from controller.kubernetes.replies import Missing, Taken
 from controller.model import Job, LogEntry, Phase, StateChange, WorkerState
+from controller.resource import API_VERSION, KIND
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def note(entry: LogEntry) -> Note | None:
     if isinstance(change, StateChange):
         bad = change.failure is not None or change.after is Phase.FAILED
         message = change.message or f"from {change.before.value.lower()}"
-        return Note(bad, change.after.value.capitalize(), message)
+        return Note(bad, change.after.word, message)
     if change.after is WorkerState.LOST:
         why = change.message or "no reason is known"
         return Note(True, "WorkerLost", f"worker {change.index}: {why}")
@@ -150,8 +150,8 @@ def event(job: Job, name: str, said: Note, time: datetime, instance: str) -> Doc
         "kind": "Event",
         "metadata": {"namespace": job.key.namespace, "name": name},
         "involvedObject": {
-            "apiVersion": job_documents.API_VERSION,
-            "kind": job_documents.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "namespace": job.key.namespace,
             "name": job.key.name,
             "uid": job.uid,

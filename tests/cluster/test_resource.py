@@ -106,7 +106,10 @@ def test_scaling_and_waiting_and_what_is_shown(api_server: ApiServer, job: str) 
         "readyWorkers": 3,
         # Not a number, as proto JSON writes it.
         "progress": {"step": "12", "totalSteps": "100", "loss": "NaN", "secondsLeft": 61.7},
-        "conditions": [{"type": "Complete", "status": "True"}],
+        "conditions": [
+            {"type": "Complete", "status": "True", "reason": "Succeeded"},
+            {"type": "Running", "status": "False", "reason": "Succeeded"},
+        ],
         "events": [{"number": 1, "event": {"anything": True}}],
     }
     words = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
@@ -117,7 +120,7 @@ def test_scaling_and_waiting_and_what_is_shown(api_server: ApiServer, job: str) 
     assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
     head, line = api_server.kubectl("get", "tj").splitlines()
     assert head.split()[:6] == ["NAME", "PHASE", "READY", "WORKERS", "STEP", "TOTAL"]
-    assert line.split()[:6] == ["job", "PHASE_SUCCEEDED", "3", "3", "12", "100"]
+    assert line.split()[:6] == ["job", "Succeeded", "3", "3", "12", "100"]
     said = refusal(api_server, "scale", "tj", "job", "--replicas=1")
     assert "a finished job cannot be scaled" in said
 
