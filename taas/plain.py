@@ -167,7 +167,8 @@ def _progress(progress: Progress) -> Fields:
     fields["epoch"] = f"{progress.epoch:.3f}"
     fields["loss"] = f"{progress.loss:.6g}"
     fields.update(_metrics(progress.metrics))
-    fields["examples_per_second"] = f"{progress.examples_per_second:.1f}"
+    if progress.examples_per_second:
+        fields["examples_per_second"] = f"{progress.examples_per_second:.1f}"
     if progress.seconds_left >= 0:
         fields["seconds_left"] = f"{progress.seconds_left:.0f}"
     return fields

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from protos.taas.v1.job_pb2 import Phase, TrainingJob
-from taas import tables
+from taas import tables, units
 from taas.cli.context import Context, ExitCode
 from taas.client import Client
 from taas.errors import InvalidRequest
@@ -107,7 +107,7 @@ def run_scale(ctx: Context) -> ExitCode:
     if ctx.out.as_json:
         ctx.out.document(job)
     else:
-        ctx.out.line(f"{ctx.short(job.name)} wants {job.spec.workers} workers")
+        ctx.out.line(f"{ctx.short(job.name)} wants {units.plural(job.spec.workers, 'worker')}")
     return ExitCode.OK
 
 

@@ -153,6 +153,7 @@ def test_list_and_get(taas: Taas, running: Running, job: str) -> None:
 
 def test_changes(taas: Taas, job: str) -> None:
     assert taas("scale", "mnist", "5").out == "mnist wants 5 workers\n"
+    assert taas("scale", "mnist", "1").out == "mnist wants 1 worker\n"
     assert taas("suspend", "mnist").out == "mnist is being suspended\n"
     assert taas("resume", "mnist", "--output", "json").lines()[0]["job"]["name"] == job
     assert taas("cancel", "mnist").out == "mnist is being cancelled\n"
