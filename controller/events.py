@@ -79,3 +79,12 @@ def _change(
     before: Status, after: Phase, generation: int, message: str, failure: Failure | None = None
 ) -> StateChange:
     return StateChange(before.phase, after, generation, message, failure)
+
+
+def sentence(change: StateChange | WorkerChange) -> str:
+    """Return a change in one line for the controller's log."""
+    where = f"generation {change.generation}: "
+    if isinstance(change, WorkerChange):
+        where += f"worker {change.index}: "
+    why = f": {change.message}" if change.message else ""
+    return f"{where}{change.before.value.lower()} to {change.after.value.lower()}{why}"

@@ -111,7 +111,8 @@ def activity(scene: Scene) -> str:
     if status.stopping:
         return f"saving {_purpose(scene)}"
     if status.phase is Phase.RUNNING:
-        return f"training with {group}"
+        refused = [x for x in scene.wanted if x.refused]
+        return f"training with {group}" + (f"; {wording.absent(refused)}" if refused else "")
     return f"starting generation {status.generation} with {group}"
 
 

@@ -38,7 +38,7 @@ class Look:
     worker: its entry in the status. agent: the agent of the very pod that is there now.
     exited: how it left the newest generation. usable: it could run a trainer now.
     ended: it cannot be running the newest generation any more. failure: what it did wrong.
-    checks_at: when its silence becomes a loss.
+    checks_at: when its silence becomes a loss. refused: why it cannot have a pod.
     """
 
     worker: Worker
@@ -49,6 +49,7 @@ class Look:
     ended: bool = True
     failure: Failure | None = None
     checks_at: datetime | None = None
+    refused: str = ""
 
     @property
     def index(self) -> int:
@@ -86,6 +87,7 @@ def look(job: Job, seen: Seen, now: datetime) -> dict[int, Look]:
     pods = {p.index: p for p in seen.pods}
     agents = {m.index: m for m in seen.members}
     before = {w.index: w for w in status.workers}
+    refused = {r.index: r.why for r in seen.refused}
     looks = {}
     for index in sorted({*range(job.spec.workers), *members}):
         look_at = _at_member if index in members else _at_idle
@@ -93,6 +95,7 @@ def look(job: Job, seen: Seen, now: datetime) -> dict[int, Look]:
             before=before.get(index, Worker(index)),
             pod=pods.get(index),
             last_agent=agents.get(index),
+            refused=refused.get(index, ""),
             generation=status.generation,
             since=seen.since,
             now=now,
@@ -108,6 +111,7 @@ class _Case:
     before: Worker
     pod: PodSeen | None
     last_agent: MemberSeen | None
+    refused: str
     generation: int
     since: datetime
     now: datetime
@@ -140,7 +144,9 @@ def _at_idle(case: _Case) -> Look:
     """Look at a worker that is no member of a generation that may run."""
     pod, agent, before = case.pod, case.agent, case.before
     if pod is None:
-        return Look(case.entry(WorkerState.PENDING), None, None)
+        reason = Reason.POD_REFUSED if case.refused else ""
+        worker = case.entry(WorkerState.PENDING, reason)
+        return Look(worker, None, None, refused=case.refused)
     if case.broken:
         return Look(case.entry(WorkerState.LOST, Reason.POD_LOST), pod, None)
     condemned = before.state is WorkerState.LOST and before.reason == Reason.WORKER_LOST

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from controller import events
-from controller.errors import Conflict, JobNotFound, TaasError
+from controller.backoff import doubled
+from controller.errors import ClusterRefused, Conflict, JobNotFound, TaasError
 from controller.live import Live
 from controller.model import Job, JobKey, Order, Seen
 from controller.plan import Plan, plan
 from controller.ports import Cluster, JobStore, Storage
+from controller.refusals import Refusals
 from controller.render import PodSettings, assignment, render
 from controller.rendezvous import rendezvous
 from controller.workers import Workers
@@ -22,6 +25,8 @@ from controller.workers import Workers
 _log = logging.getLogger(__name__)
 
 _RECONCILERS = 4
+# Jobs whose files are removed at a time, of one claim: it may be slow, and others are waiting.
+_FORGOTTEN_AT_ONCE = 4
 _FIRST_BACKOFF_S = 0.2
 _LONGEST_BACKOFF_S = 30.0
 
@@ -88,9 +93,19 @@ class World:
     storage: Storage
     workers: Workers
     live: Live
+    refusals: Refusals
     pods: PodSettings
     clock: Callable[[], datetime]
     since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What follows a pass: when the next is due at the latest; the job, if nothing but its files
+    and its row are left and both are to go."""
+
+    wake_at: datetime | None = None
+    ended: Job | None = None
 
 
 class Loop:
@@ -100,6 +115,8 @@ class Loop:
         self._world = world
         self._queue = queue
         self._failures: dict[JobKey, int] = {}
+        self._forgetting: WeakValueDictionary[tuple[str, str], asyncio.Semaphore]
+        self._forgetting = WeakValueDictionary()  # by namespace and claim
 
     async def run(self) -> None:
         """Look at every job once, then at whatever changes."""
@@ -110,41 +127,59 @@ class Loop:
             for key in await world.store.keys():
                 self._queue.add(key)
             for _ in range(_RECONCILERS):
-                group.create_task(self._reconciler())
+                group.create_task(self._reconciler(group))
 
     async def _follow(self, changes: AsyncIterator[JobKey]) -> None:
         async for key in changes:
             self._queue.add(key)
 
-    async def _reconciler(self) -> None:
+    async def _reconciler(self, group: asyncio.TaskGroup) -> None:
         while True:
             key = await self._queue.take()
-            try:
-                await self._guarded(key)
-            finally:
+            ended = await self._guarded(key, self._pass(key))
+            if ended is None:
                 self._queue.done(key)
+            else:
+                # Aside, for the storage of a tenant may take long to answer. The key stays taken.
+                group.create_task(self._forget(ended))
 
-    async def _guarded(self, key: JobKey) -> None:
-        """One pass; whatever fails in it is tried again later, and other jobs go on."""
+    async def _pass(self, key: JobKey) -> Job | None:
+        """Do one pass and return the job if it is to be forgotten."""
+        result = await reconcile(self._world, key)
+        if result.ended is None:
+            self._failures.pop(key, None)
+        if result.wake_at is not None:
+            wait_s = (result.wake_at - self._world.clock()).total_seconds()
+            self._queue.add(key, max(0.0, wait_s))
+        return result.ended
+
+    async def _forget(self, job: Job) -> None:
+        """Forget a job and give its key back."""
+        claim = (job.key.namespace, job.spec.storage_claim)
+        slots = self._forgetting.get(claim)
+        if slots is None:
+            slots = self._forgetting[claim] = asyncio.Semaphore(_FORGOTTEN_AT_ONCE)
+        async with slots:
+            await self._guarded(job.key, forget(self._world, job))
+        self._queue.done(job.key)
+
+    async def _guarded(self, key: JobKey, work: Awaitable[Job | None]) -> Job | None:
+        """Do something for a job; when it fails a pass comes again later, and other jobs go on."""
         try:
-            wake_at = await reconcile(self._world, key)
+            return await work
         except Conflict:
             self._queue.add(key)
-            return
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
+            delay = doubled(_FIRST_BACKOFF_S, failures, longest_s=_LONGEST_BACKOFF_S)
             expected = isinstance(error, TaasError)
             _log.warning("%s: %s; again in %.1f s", key, error, delay, exc_info=not expected)
             self._queue.add(key, delay)
-            return
-        self._failures.pop(key, None)
-        if wake_at is not None:
-            self._queue.add(key, max(0.0, (wake_at - self._world.clock()).total_seconds()))
+        return None
 
 
-async def reconcile(world: World, key: JobKey) -> datetime | None:
-    """Do one pass for a job and return when the next is due at the latest.
+async def reconcile(world: World, key: JobKey) -> Pass:
+    """Do one pass for a job.
 
     The status is stored before anything is touched: a crash in the middle is finished by the
     next pass instead of being forgotten.
@@ -152,34 +187,44 @@ async def reconcile(world: World, key: JobKey) -> datetime | None:
     try:
         job = await world.store.get(key)
     except JobNotFound:
-        return None
+        return Pass()
     pods = await world.cluster.pods(job)
     now = world.clock()
-    decision = rendezvous(job, Seen(pods, world.workers.members(job.uid), world.since), now)
-    planned = plan(replace(job, status=decision.status), pods, now)
+    refused = world.refusals.of(job.uid)
+    seen = Seen(pods, world.workers.members(job.uid), world.since, refused)
+    decision = rendezvous(job, seen, now)
+    planned = plan(replace(job, status=decision.status), pods, now, refused=refused)
     job = await _store_status(world, job, planned, now)
     await _act(world, job, planned, decision.orders)
     if planned.forget:
-        await _forget(world, job)
-        return None
+        return Pass(ended=job)
     if job.status.phase.final and not pods:
         world.workers.forget(job.uid)
+        world.refusals.forget(job.uid)
+    if world.refusals.of(job.uid) != refused:
+        return Pass(now)  # the next pass stores what was said
     wakes = [at for at in (decision.wake_at, planned.wake_at) if at is not None]
     # A wake-up at this very moment would spin; the world needs a moment to change.
-    return max(min(wakes), now + timedelta(milliseconds=50)) if wakes else None
+    return Pass(max(min(wakes), now + timedelta(milliseconds=50)) if wakes else None)
+
+
+async def forget(world: World, job: Job) -> None:
+    """Remove what is left of a job, its row last, so that a crash in between is repeated."""
+    await world.storage.delete_job(job)
+    await world.store.remove(job)
+    world.workers.forget(job.uid)
+    world.refusals.forget(job.uid)
+    world.live.wake(job.uid)
 
 
 async def _store_status(world: World, job: Job, planned: Plan, now: datetime) -> Job:
     status, entries = events.numbered(job.status, planned.status, now)
     if status == job.status:
         return job
-    was_final = job.status.phase.final
     job = await world.store.put_status(job, status, entries)
     for entry in entries:
-        _log.info("%s: %s", job.key, entry.change)
+        _log.info("%s: %s", job.key, events.sentence(entry.change))
     world.live.wake(job.uid)
-    if job.status.phase.final and not was_final:
-        world.live.forget(job.uid)
     return job
 
 
@@ -188,14 +233,12 @@ async def _act(world: World, job: Job, planned: Plan, orders: tuple[Order, ...])
         grace_s = 0 if name in planned.kill else job.spec.grace_s
         await world.cluster.delete(job, name, grace_s)
     for index in planned.create:
-        await world.cluster.apply(job, render(job, index, world.pods))
+        try:
+            await world.cluster.apply(job, render(job, index, world.pods))
+        except ClusterRefused as error:
+            world.refusals.refused(job.uid, index, str(error), world.clock())
+            _log.warning("%s: worker %d has no pod: %s", job.key, index, error)
+        else:
+            world.refusals.created(job.uid, index)
     if orders:
         world.workers.send(job, orders, assignment(job, job.status.generation).to_json())
-
-
-async def _forget(world: World, job: Job) -> None:
-    """Remove what is left of a job, its row last, so that a crash in between is repeated."""
-    await world.storage.delete_job(job)
-    await world.store.remove(job)
-    world.workers.forget(job.uid)
-    world.live.forget(job.uid)

@@ -44,6 +44,11 @@ class Phase(Enum):
         """True when the job never changes again."""
         return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
 
+    @property
+    def word(self) -> str:
+        """The phase as Kubernetes spells such words: "Running"."""
+        return self.value.capitalize()
+
 
 class WorkerState(Enum):
     """Where a worker stands. Values are the names of the wire enum without its prefix."""
@@ -77,7 +82,7 @@ class Outcome(Enum):
 
 
 class Reason:
-    """Every Failure.reason there is."""
+    """Every Failure.reason there is, and the Worker.reason that the service itself gives."""
 
     # Counted against max_restarts.
     TRAINER_CRASHED = "TrainerCrashed"  # an exception, an exit code, a fatal signal
@@ -94,6 +99,9 @@ class Reason:
     TOO_MANY_RESTARTS = "TooManyRestarts"
     START_DEADLINE = "StartDeadline"
     ACTIVE_DEADLINE = "ActiveDeadline"
+
+    # No failure of the job, but why a worker is not there.
+    POD_REFUSED = "PodRefused"  # the cluster does not let its pod be created
 
     COUNTED = frozenset({TRAINER_CRASHED, OUT_OF_MEMORY, PEER_LOST, HUNG})
 
@@ -317,6 +325,17 @@ class PodSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedSeen:
+    """The cluster refuses to create the pod of a worker: why, how many times in a row, and when
+    it last did."""
+
+    index: int
+    why: str
+    times: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ExitedSeen:
     """How the trainer of a worker ended in a generation."""
 
@@ -355,6 +374,7 @@ class Seen:
     pods: tuple[PodSeen, ...]  # by index
     members: tuple[MemberSeen, ...]  # by index
     since: datetime
+    refused: tuple[RefusedSeen, ...] = ()  # by index
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controller.model import Job, PodPhase, PodSeen, Status, WorkerState
+from controller.backoff import doubled
+from controller.model import Job, PodPhase, PodSeen, RefusedSeen, Status, WorkerState
 
 # A pod that fails at once is replaced no sooner, so that a worker that cannot even begin costs
 # a process every few seconds, not a hundred a second.
 SHORTEST_POD_LIFE = timedelta(seconds=3)
+# A quota may be free again soon, or never; the wait for a refused pod doubles with each try.
+FIRST_REFUSAL_WAIT_S = 0.25
+LONGEST_REFUSAL_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,9 @@ class Plan:
     forget: bool = False
 
 
-def plan(job: Job, pods: tuple[PodSeen, ...], now: datetime) -> Plan:
+def plan(
+    job: Job, pods: tuple[PodSeen, ...], now: datetime, *, refused: tuple[RefusedSeen, ...] = ()
+) -> Plan:
     """Decide about the pods of a job whose status rendezvous has just brought up to date."""
     status = job.status
     pods = tuple(sorted(pods, key=lambda p: p.index))
@@ -44,21 +50,26 @@ def plan(job: Job, pods: tuple[PodSeen, ...], now: datetime) -> Plan:
         return Plan(status, _names(pods), wake_at=expires_at)
     if job.spec.suspend and status.generation_ended:
         return Plan(status, _names(pods))
-    return _kept_up(job, pods, now)
+    return _kept_up(job, pods, refused, now)
 
 
-def _kept_up(job: Job, pods: tuple[PodSeen, ...], now: datetime) -> Plan:
+def _kept_up(
+    job: Job, pods: tuple[PodSeen, ...], refused: tuple[RefusedSeen, ...], now: datetime
+) -> Plan:
     """Replace what was lost, create what is missing, remove what is too much."""
     broken = [p for p in pods if _broken(job.status, p)]
     killed = [p for p in broken if now >= _replaceable_at(p)]
     surplus = [p for p in pods if _surplus(job, p) and p not in killed]
     delete = sorted([*killed, *surplus], key=lambda p: p.index)
-    waits = [_replaceable_at(p) for p in broken if p not in killed]
+    missing = _missing(job, pods)
+    held = {r.index: _asked_again_at(r) for r in refused if r.index in missing}
+    held = {index: at for index, at in held.items() if now < at}
+    waits = [*held.values(), *(_replaceable_at(p) for p in broken if p not in killed)]
     return Plan(
         job.status,
         delete=_names(delete),
         kill=_names(killed),
-        create=_missing(job, pods),
+        create=tuple(i for i in missing if i not in held),
         wake_at=min(waits, default=None),
     )
 
@@ -92,6 +103,12 @@ def _broken(status: Status, pod: PodSeen) -> bool:
 def _replaceable_at(pod: PodSeen) -> datetime:
     """Return when a broken pod may be replaced: a silent one at once."""
     return pod.created + SHORTEST_POD_LIFE if _ended(pod) else pod.created
+
+
+def _asked_again_at(refused: RefusedSeen) -> datetime:
+    """Return when the cluster is asked again for a pod that it refused."""
+    wait_s = doubled(FIRST_REFUSAL_WAIT_S, refused.times, longest_s=LONGEST_REFUSAL_WAIT_S)
+    return refused.at + timedelta(seconds=wait_s)
 
 
 def _surplus(job: Job, pod: PodSeen) -> bool:

@@ -20,11 +20,13 @@ from controller.live import Live
 from controller.logs import Logs
 from controller.loop import Loop, WorkQueue, World
 from controller.ports import Cluster, JobStore, Storage
+from controller.refusals import Refusals
 from controller.render import PodSettings
 from controller.service import Limits, TrainingService
 from controller.wire_errors import ErrorInterceptor
 from controller.worker_service import WorkerService
 from controller.workers import Workers
+from protos import keepalive
 from protos.taas.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
@@ -40,10 +42,7 @@ _MAX_MESSAGE = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    *keepalive.pinged(),
 ]
 
 
@@ -62,16 +61,24 @@ async def serving(
     pods: PodSettings,
     info: training_service_pb2.ServiceInfo,
     limits: Limits,
+    pings: keepalive.Options | None = None,
 ) -> AsyncIterator[None]:
     """Serve at the address and reconcile, for as long as the block runs.
 
+    pings: how frozen peers are noticed; by default within half a minute.
     Leaving the block ends the service; workers live on and find the next controller.
     """
     live = Live()
     queue = WorkQueue()
     workers = Workers(live, queue.add)
-    world = World(store, cluster, storage, workers, live, pods, utc_now, utc_now())
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    world = World(
+        store, cluster, storage, workers, live, Refusals(), pods, clock=utc_now, since=utc_now()
+    )
+    # Agents may be newer than the controller: an upgrade that was taken back must not end them.
+    guard = ErrorInterceptor(strict=[_TRAINING])
+    server = grpc.aio.server(
+        interceptors=[guard], options=[*_OPTIONS, *(pings or keepalive.pings())]
+    )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
         TrainingService(
             store,
@@ -85,7 +92,7 @@ async def serving(
         server,
     )
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(
-        WorkerService(workers, live, store, cluster, utc_now), server
+        WorkerService(workers, store, cluster, utc_now), server
     )
     healthy = _add_standard_services(server)
     _listen(server, address)
@@ -105,10 +112,9 @@ async def serving(
             collecting.cancel()
 
 
-_SERVICES = (
-    training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
-    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
-)
+_TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+_WORKERS = worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
+_SERVICES = (_TRAINING, _WORKERS)
 
 
 def _add_standard_services(server: grpc.aio.Server) -> Any:

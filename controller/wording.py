@@ -44,6 +44,8 @@ def after(failure: Failure | None) -> str:
 
 def _holdup(look: Look) -> str:
     pod = look.pod
+    if look.refused:
+        return f"its pod was refused: {look.refused}"
     if pod is None:
         return "its pod is being created"
     why = ": ".join(part for part in (pod.reason, pod.message) if part)

@@ -4,11 +4,13 @@ import asyncio
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from controller.errors import ClusterRefused
 from protos.taas.v1 import job_pb2
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import NAMESPACE, World, archive, create_request, job_name, until
@@ -96,6 +98,24 @@ async def test_a_bad_request_names_the_field_and_stores_nothing(
     assert await world.store.keys() == ()
 
 
+# Field 1000 as a varint, which no message has.
+UNKNOWN = b"\xc0\x3e\x07"
+SERVICE = pb.DESCRIPTOR.services_by_name["TrainingService"]
+
+
+@pytest.mark.parametrize("method", list(SERVICE.methods), ids=lambda method: method.name)
+async def test_no_call_overlooks_a_field_that_it_does_not_know(
+    world: World, method: MethodDescriptor
+) -> None:
+    kind = "stream" if method.client_streaming else "unary"
+    make = getattr(world.channel, f"{kind}_{'stream' if method.server_streaming else 'unary'}")
+    call = make(f"/{SERVICE.full_name}/{method.name}")
+    asking = call(iter([UNKNOWN])) if method.client_streaming else call(UNKNOWN)
+    error = await refusal(asking.read() if method.server_streaming else asking)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields(error) == [method.input_type.name]
+
+
 async def test_jobs_are_listed_newest_first_page_by_page(world: World) -> None:
     for number in range(5):
         await world.submit(f"job-{number}")
@@ -140,6 +160,26 @@ async def test_an_unknown_job_is_not_found_by_any_call(world: World) -> None:
     ]
     for call in calls:
         assert (await refusal(call)).code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_pod_that_the_cluster_refuses_is_in_the_status_until_it_is_created(
+    world: World,
+) -> None:
+    world.cluster.refuse = ClusterRefused("exceeded quota: pods=0")
+    job = await world.submit("one")
+    request = pb.GetTrainingJobRequest(name=job.name)
+
+    async def told() -> job_pb2.TrainingJobStatus | None:
+        status = (await world.client.GetTrainingJob(request)).status
+        return status if "exceeded quota" in status.message else None
+
+    status = await until(told)
+    assert status.message == "waiting for worker 0: its pod was refused: exceeded quota: pods=0"
+    assert status.workers[0].reason == "PodRefused"
+    world.cluster.refuse = None
+    await world.agent("one", 0)
+    status = (await world.phase("one", "STARTING")).status
+    assert status.workers[0].reason == ""
 
 
 async def test_suspend_and_resume(world: World) -> None:

@@ -21,6 +21,7 @@ from controller.model import Job, JobKey, PodPhase
 from controller.render import PodSettings
 from controller.server import serving
 from controller.service import Limits
+from protos import keepalive
 from protos.taas.v1 import (
     history_pb2,
     job_pb2,
@@ -250,18 +251,29 @@ def create_request(
 
 @asynccontextmanager
 async def served(
-    folder: Path, *, store: FakeStore | None = None, cluster: FakeCluster | None = None
+    folder: Path,
+    *,
+    store: FakeStore | None = None,
+    cluster: FakeCluster | None = None,
+    storage: FolderStorage | None = None,
+    pings: keepalive.Options | None = None,
 ) -> AsyncIterator[World]:
     """Serve a controller in this process; given a store and a cluster, after a restart."""
     store, cluster = store or FakeStore(), cluster or FakeCluster()
     root = folder / "storage"
-    storage = FolderStorage(root)
+    storage = storage or FolderStorage(root)
     address = f"unix:{folder}/taas.sock"
     settings = PodSettings(controller=address, storage_root=str(root))
     info = training_service_pb2.ServiceInfo(version="0", backend="fake", max_workers=8)
     limits = Limits(max_workers=8, max_source_bytes=100_000)
     async with (
-        serving(address, store, cluster, storage, pods=settings, info=info, limits=limits),
+        serving(
+            *(address, store, cluster, storage),
+            pods=settings,
+            info=info,
+            limits=limits,
+            pings=pings,
+        ),
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield World(address, store, cluster, storage, root, channel)

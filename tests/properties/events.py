@@ -96,6 +96,8 @@ _faults = st.one_of(
     ),
     _indexes.map(lambda i: _one(f"pod {i} fails", lambda world: w.fails(world, i))),
     _indexes.map(lambda i: _one(f"pod {i} vanishes", lambda world: w.vanish(world, i))),
+    _indexes.map(lambda i: _one(f"pod {i} refused", lambda world: w.deny(world, i))),
+    st.just(_one("all pods allowed", lambda world: replace(world, denied=frozenset()))),
     _indexes.map(lambda i: _one(f"pod {i} leaves", lambda world: w.ask_to_leave(world, i))),
     _indexes.map(lambda i: _one(f"agent {i} silent", _reach(i, reachable=False))),
     st.builds(

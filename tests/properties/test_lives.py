@@ -54,7 +54,8 @@ def _check_fixpoint(before: World, after: World) -> None:
     """What was decided, applied to the same world once more, changes nothing."""
     job, seen, now = after.job, before.seen, before.now
     again = rendezvous(job, seen, now)
-    planned = plan(replace(job, status=again.status), seen.pods, now)
+    job = replace(job, status=again.status)
+    planned = plan(job, seen.pods, now, refused=seen.refused)
     assert planned.status == job.status, "a second look changes the status"
 
 

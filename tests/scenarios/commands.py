@@ -2,6 +2,7 @@
 
 submit workers=3 min_workers=2     a job, with fields of its spec
 hold 1 ErrImagePull | unhold       new pods of a worker stay Pending, for that reason
+deny 1 exceeded quota | unhold     the cluster creates no pods of a worker, for that reason
 pods start                         and nothing else
 stabilize                          pods start, agents report, the controller acts, until rest
 step 40 | finish                   trainers make steps, or complete the training
@@ -61,7 +62,7 @@ def _execute(world: World | None, words: list[str]) -> tuple[World, list[str]]:
         world = w.stabilize(world, note)
     elif words[0] != "submit":
         world = _happen(world, words)
-    if words[0] not in ("stabilize", "hold", "unhold", "pods"):
+    if words[0] not in ("stabilize", "hold", "deny", "unhold", "pods"):
         dies_after = {"dies": 0, "half": 1}.get(words[1]) if words[0] == "controller" else None
         world, done = w.reconcile(w.report(world), dies_after=dies_after)
         note(world, done)
@@ -77,6 +78,8 @@ def _happen(world: World, words: list[str]) -> World:
     match words:
         case ["hold", index, reason]:
             return w.hold(world, int(index), reason)
+        case ["deny", index, *reason]:
+            return w.deny(world, int(index), " ".join(reason))
         case ["unhold"]:
             return w.heal(world)
         case ["pods", "start"]:

@@ -25,6 +25,7 @@ from controller.model import (
     PodPhase,
     PodSeen,
     Progress,
+    RefusedSeen,
     ReleaseOrder,
     Seen,
     Source,
@@ -105,11 +106,14 @@ class World:
     forgotten: bool = False
     held: frozenset[int] = frozenset()  # Workers whose new pods stay Pending.
     hold_reason: str = "Unschedulable"
+    denied: frozenset[int] = frozenset()  # Workers for which the cluster creates no pods.
+    deny_reason: str = "exceeded quota"
+    refused: tuple[RefusedSeen, ...] = ()
     log: tuple[LogEntry, ...] = field(default=())
 
     @property
     def seen(self) -> Seen:
-        return Seen(tuple(p.seen for p in self.pods), self.known, self.since)
+        return Seen(tuple(p.seen for p in self.pods), self.known, self.since, self.refused)
 
     @property
     def trainers(self) -> tuple[Trainer, ...]:
@@ -134,7 +138,8 @@ def decide(world: World) -> Pass:
     """Decide once, as the loop does."""
     seen = world.seen
     decision = rendezvous(world.job, seen, world.now)
-    planned = plan(replace(world.job, status=decision.status), seen.pods, world.now)
+    job = replace(world.job, status=decision.status)
+    planned = plan(job, seen.pods, world.now, refused=seen.refused)
     status, entries = events.numbered(world.job.status, planned.status, world.now)
     wakes = [at for at in (decision.wake_at, planned.wake_at) if at is not None]
     wake_at = min(wakes, default=None)
@@ -162,7 +167,7 @@ def reconcile(world: World, *, dies_after: int | None = None) -> tuple[World, Pa
 
 def restart(world: World) -> World:
     """Lose the controller and start it again: it knows what is stored, and pods."""
-    return replace(world, since=world.now, known=())
+    return replace(world, since=world.now, known=(), refused=())
 
 
 def report(world: World) -> World:
@@ -209,6 +214,14 @@ def _checkpoint(step: int) -> Checkpoint:
 
 def _create(world: World, index: int) -> World:
     assert all(p.index != index for p in world.pods), "the old pod is still there"
+    refused = {r.index: r for r in world.refused}
+    before = refused.pop(index, None)
+    if index in world.denied:
+        times = before.times + 1 if before else 1
+        refused[index] = RefusedSeen(index, world.deny_reason, times, world.now)
+    world = replace(world, refused=tuple(refused[i] for i in sorted(refused)))
+    if index in world.denied:
+        return world
     uid = world.uids + 1
     seen = PodSeen(index, f"job-{index}", f"pod-{uid}", PodPhase.PENDING, world.now)
     held = index in world.held
@@ -443,10 +456,15 @@ def hold(world: World, index: int, reason: str) -> World:
     return change(world, replace(pod, held=True, seen=replace(pod.seen, reason=reason)))
 
 
+def deny(world: World, index: int, reason: str = "exceeded quota") -> World:
+    """Let the cluster create no pods of a worker any more, for that reason."""
+    return replace(world, denied=world.denied | {index}, deny_reason=reason)
+
+
 def heal(world: World) -> World:
     """Let all faults be over."""
     pods = tuple(replace(p, reachable=True, cut_off=False, held=False) for p in world.pods)
-    return replace(world, pods=pods, held=frozenset())
+    return replace(world, pods=pods, held=frozenset(), denied=frozenset())
 
 
 def calm(world: World, act: Callable[[World], World]) -> World:

@@ -87,3 +87,10 @@ def test_an_end_and_a_start_in_one_pass_are_told_one_after_the_other() -> None:
         StateChange(Phase.RUNNING, Phase.RESTARTING, 1, "worker 1 crashed", CRASH),
         StateChange(Phase.RESTARTING, Phase.STARTING, 2, "starting"),
     ]
+
+
+def test_a_change_is_one_line_of_the_log() -> None:
+    crash = StateChange(Phase.RUNNING, Phase.RESTARTING, 2, "worker 1 crashed", CRASH)
+    assert events.sentence(crash) == "generation 2: running to restarting: worker 1 crashed"
+    ready = WorkerChange(0, WorkerState.PENDING, WorkerState.READY, 1, "")
+    assert events.sentence(ready) == "generation 1: worker 0: pending to ready"

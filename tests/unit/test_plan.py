@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from controller.model import Job, Phase, PodPhase, PodSeen, Reason, Status, Worker, WorkerState
+from controller.model import (
+    Job,
+    Phase,
+    PodPhase,
+    PodSeen,
+    Reason,
+    RefusedSeen,
+    Status,
+    Worker,
+    WorkerState,
+)
 from controller.plan import Plan, plan
 from tests.builders import T0, at, idle, job, pod, running
 
@@ -125,3 +135,26 @@ def test_time_to_live(pods: tuple[PodSeen, ...], seconds: float, expected: dict[
 @pytest.mark.parametrize("status", [idle(), running(), idle(Phase.SUSPENDED)])
 def test_a_job_that_is_not_final_does_not_expire(status: Status) -> None:
     assert not plan(job(status, ttl_after_finished_s=0), (), at(1e6)).forget
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "asked"),
+    [
+        pytest.param(1, 0.24, False, id="too soon"),
+        pytest.param(1, 0.25, True, id="soon"),
+        pytest.param(3, 0.9, False, id="twice as long each time"),
+        pytest.param(3, 1, True, id="after the third"),
+        pytest.param(1000, 29, False, id="never longer"),
+        pytest.param(1000, 30, True, id="for ever"),
+    ],
+)
+def test_a_refused_pod_is_asked_for_again_later(times: int, seconds: float, asked: bool) -> None:
+    refused = (RefusedSeen(1, "exceeded quota", times, T0),)
+    planned = plan(job(idle()), (), at(seconds), refused=refused)
+    assert planned.create == ((0, 1) if asked else (0,))
+    assert asked or planned.wake_at is not None
+
+
+def test_a_refusal_of_a_worker_that_is_not_wanted_wakes_nobody() -> None:
+    refused = (RefusedSeen(5, "exceeded quota", 3, T0),)
+    assert plan(job(idle()), (), T0, refused=refused) == plan(job(idle()), (), T0)
