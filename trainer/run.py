@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from trainer import export, progress, script, strategy, task, tracebacks
+from trainer import export, keras_compat, progress, script, strategy, task, tracebacks
 from trainer.checkpoints import CheckpointError
 from trainer.chief import Chief, checkpoints_of, chief_of
 from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
@@ -39,6 +39,8 @@ def main(assignment: Assignment) -> int:
     reports = progress.Reports(int(descriptor) if descriptor else None)
     stop = Stop(reports.leaving, yields=assignment.script is not None)
     reports.stage(Stage.STARTING, 0)
+    # Before anything wraps Keras. A task's loop needs only what it does for optimizers.
+    keras_compat.install()
     if assignment.script:
         return script.main(assignment, stop, reports)
     try:

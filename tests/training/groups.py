@@ -50,7 +50,8 @@ def _child(assignment_json: str, log: str, reports: str) -> None:
     os._exit(code)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Return ports of this machine that nobody listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -78,7 +79,7 @@ class Job:
         """Start a generation."""
         self.generation += 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        cluster = tuple(f"127.0.0.1:{port}" for port in _free_ports(workers))
+        cluster = tuple(f"127.0.0.1:{port}" for port in free_ports(workers))
         group = Group(self, self.generation)
         for position in range(workers):
             assignment = Assignment(
