@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOC_VENV := $(VENV)/protoc
 PROTO_FILES := $(wildcard protos/taas/v1/*.proto)
-CODE := controller protos taas trainer tests benchmarks examples
+# The tests start hundreds of processes; without compiled bytecode each compiles its code anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,7 +34,7 @@ check: install  ## Format, lint, types, import contracts, protos, fast tests
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory check-protos
 	$(BIN)/python -m tools.crd --check
-	$(BIN)/python -m pytest -q -m "not training and not service and not cluster"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not training and not service and not cluster"
 
 test: check  ## check, plus the service and real training processes
 	$(BIN)/python -m pytest -q -m "training or service"
