@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from controller.limits import CallLimits, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class KubernetesConfig:
     listen, health: HOST:PORT of the API and of the probes. namespace, pod: where this process
     lives. worker_target: how agents reach the leader. trainer_image: of jobs that name none.
     controller_image: of storage gateways. kubeconfig: None for the pod's service account.
+    tls_secret: Secret with the certificate of the API, made if it is not there. server_names: by
+    which more names clients know the service. audiences: a caller's token must be for one.
+    limits: what callers and namespaces may ask for.
     """
 
     listen: str
@@ -37,6 +43,10 @@ class KubernetesConfig:
     trainer_image: str
     controller_image: str
     kubeconfig: Path | None = None
+    tls_secret: str = "taas-tls"
+    server_names: tuple[str, ...] = ()
+    audiences: tuple[str, ...] = ("taas.dev",)
+    limits: Limits = field(default_factory=Limits)
 
 
 def parse_arguments(arguments: list[str]) -> LocalConfig | KubernetesConfig:
@@ -72,6 +82,56 @@ def _kubernetes(arguments: list[str]) -> KubernetesConfig:
     parser.add_argument("--trainer-image", required=True, help="image of jobs that name none")
     parser.add_argument("--controller-image", required=True, help="image of storage gateways")
     parser.add_argument("--kubeconfig", type=Path, help="by default the pod's service account")
+    parser.add_argument(
+        "--tls-secret",
+        default="taas-tls",
+        help="Secret of this namespace with the certificate; made if there is none",
+    )
+    parser.add_argument(
+        "--server-name",
+        dest="server_names",
+        action="append",
+        default=[],
+        help="a further name by which clients call, for a certificate made here; repeatable",
+    )
+    parser.add_argument(
+        "--audience",
+        dest="audiences",
+        action="append",
+        default=[],
+        help='what callers\' tokens are for ("taas.dev"); repeatable',
+    )
+    _add_limits(parser)
     options = vars(parser.parse_args(arguments))
     del options["kubernetes"]
+    options["limits"] = _limits(options)
+    options["server_names"] = tuple(options["server_names"])
+    options["audiences"] = tuple(options["audiences"]) or ("taas.dev",)
     return KubernetesConfig(**options)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    most = Limits()
+
+    def add(option: str, default: int, what: str) -> None:
+        parser.add_argument(option, type=_positive, default=default, help=f"{what} ({default})")
+
+    add("--max-workers", most.max_workers, "workers of one job")
+    add("--max-source-bytes", most.max_source_bytes, "bytes of one source")
+    add("--max-jobs", most.max_jobs, "unfinished jobs of a namespace")
+    add("--max-namespace-workers", most.max_namespace_workers, "workers of them together")
+    add("--max-upload-bytes", most.max_upload_bytes, "bytes that a caller may upload in an hour")
+    add("--max-streams", most.calls.streams, "streams that a caller may have open")
+
+
+def _limits(options: dict[str, Any]) -> Limits:
+    """Take the limits out of the options."""
+    calls = CallLimits(streams=options.pop("max_streams"))
+    names = [option for option in options if option.startswith("max_")]
+    return Limits(calls=calls, **{name: options.pop(name) for name in names})
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

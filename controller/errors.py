@@ -5,6 +5,8 @@ TaasError
 ├─ JobNotFound(what)           NOT_FOUND
 ├─ JobExists(what)             ALREADY_EXISTS
 ├─ JobFinished(what, why)      FAILED_PRECONDITION  a final job does not change any more
+├─ Unauthenticated(why)        UNAUTHENTICATED      nobody knows who calls
+├─ PermissionDenied(why)       PERMISSION_DENIED    the caller may not do that
 ├─ LimitExceeded(limit, why)   RESOURCE_EXHAUSTED   says what the limit is
 ├─ ClusterRefused(why)         FAILED_PRECONDITION  quota, RBAC, admission: retry is useless
 ├─ ClusterUnavailable(why)     UNAVAILABLE          try again later
@@ -49,6 +51,14 @@ class JobFinished(TaasError):
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} {why}")
         self.what = what
+
+
+class Unauthenticated(TaasError):
+    """The call does not say who makes it, or not so that it is believed."""
+
+
+class PermissionDenied(TaasError):
+    """The caller is known and may not do that."""
 
 
 class LimitExceeded(TaasError):

@@ -94,7 +94,7 @@ class World:
     workers: Workers
     live: Live
     refusals: Refusals
-    pods: PodSettings
+    pods: Callable[[], PodSettings]
     clock: Callable[[], datetime]
     since: datetime
 
@@ -189,6 +189,7 @@ async def reconcile(world: World, key: JobKey) -> Pass:
     except JobNotFound:
         return Pass()
     pods = await world.cluster.pods(job)
+    world.workers.believe_only(job.uid, {pod.uid for pod in pods})
     now = world.clock()
     refused = world.refusals.of(job.uid)
     seen = Seen(pods, world.workers.members(job.uid), world.since, refused)
@@ -234,7 +235,7 @@ async def _act(world: World, job: Job, planned: Plan, orders: tuple[Order, ...])
         await world.cluster.delete(job, name, grace_s)
     for index in planned.create:
         try:
-            await world.cluster.apply(job, render(job, index, world.pods))
+            await world.cluster.apply(job, render(job, index, world.pods()))
         except ClusterRefused as error:
             world.refusals.refused(job.uid, index, str(error), world.clock())
             _log.warning("%s: worker %d has no pod: %s", job.key, index, error)

@@ -6,7 +6,7 @@ import re
 
 from controller.errors import InvalidJob
 from controller.model import Phase
-from controller.parse_names import parent, shown
+from controller.parse_names import ALL_NAMESPACES, parent, shown
 from controller.parse_values import check_label
 from controller.ports import ListFilter
 
@@ -16,7 +16,7 @@ _NAME_PREFIX = re.compile(r"([a-z0-9][-a-z0-9]*)?")
 
 def list_filter(parent_text: str, text: str) -> ListFilter:
     """Parse the parent and the filter of a list request. Raises InvalidJob."""
-    namespace = None if parent_text == "namespaces/-" else parent(parent_text, "parent")
+    namespace = None if parent_text == ALL_NAMESPACES else parent(parent_text, "parent")
     values: dict[str, str] = {}
     for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else ():
         key, value = _term(term)

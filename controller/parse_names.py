@@ -15,6 +15,9 @@ MOST_JOB_CHARS = 52
 # Kubernetes' own limit.
 _MOST_CLAIM_CHARS = 253
 
+# The parent of a list over all namespaces.
+ALL_NAMESPACES = "namespaces/-"
+
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -40,7 +43,7 @@ def parent(text: str, field: str) -> str:
             f"{shown(text)} does not name a namespace; write namespaces/NAMESPACE, "
             "for example namespaces/default",
         )
-    if namespace == "-":
+    if text == ALL_NAMESPACES:
         raise InvalidJob(
             field, f"{shown(text)} stands for all namespaces, which only a list can use; name one"
         )

@@ -38,7 +38,9 @@ WORKER_APP = "taas-worker"
 STORAGE_PATH = "/taas/storage"
 SCRATCH_PATH = "/taas/scratch"
 TOKEN_FOLDER = "/taas/token"
-TOKEN_AUDIENCE = "taas.dev"
+# For the stream of the workers alone: with it nobody can act as the pod's service account.
+TOKEN_AUDIENCE = "workers.taas.dev"
+TOKEN_NAME = "token"
 _TOKEN_S = 3600
 
 
@@ -59,7 +61,8 @@ class PodSettings:
 
     controller: gRPC target that agents dial. storage_root: root of the shared storage.
     scratch_root: folder below which each pod has its own. python: the interpreter.
-    platform: None on the local backend.
+    platform: None on the local backend. controller_ca: certificates, as PEM, by which agents know
+    the controller; "" where it is called without TLS.
     """
 
     controller: str
@@ -67,11 +70,12 @@ class PodSettings:
     scratch_root: str = "/scratch"
     python: str = "python"
     platform: Platform | None = None
+    controller_ca: str = ""
 
 
-def kubernetes_settings(controller: str, platform: Platform) -> PodSettings:
+def kubernetes_settings(controller: str, platform: Platform, controller_ca: str) -> PodSettings:
     """Return the settings of an installation on Kubernetes."""
-    return PodSettings(controller, STORAGE_PATH, SCRATCH_PATH, "python3", platform)
+    return PodSettings(controller, STORAGE_PATH, SCRATCH_PATH, "python3", platform, controller_ca)
 
 
 def pod_name(job: Job, index: int) -> str:
@@ -170,6 +174,10 @@ def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
         contract.ENV_SCRATCH: scratch,
         contract.ENV_GRACE_S: str(job.spec.grace_s),
     }
+    if settings.platform is not None:
+        fixed[contract.ENV_TOKEN_FILE] = f"{TOKEN_FOLDER}/{TOKEN_NAME}"
+    if settings.controller_ca:
+        fixed[contract.ENV_CONTROLLER_CA] = settings.controller_ca
     of_the_pod = {contract.ENV_POD_UID: "metadata.uid", contract.ENV_POD_IP: "status.podIP"}
     return [
         *({"name": name, "value": value} for name, value in fixed.items()),
@@ -263,7 +271,7 @@ def _resources(pod: PodOptions) -> dict[str, Any]:
 
 
 def _volumes(claim: str) -> list[dict[str, Any]]:
-    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_S, "path": "token"}
+    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_S, "path": TOKEN_NAME}
     return [
         {"name": "taas-storage", "persistentVolumeClaim": {"claimName": claim}},
         {"name": "taas-scratch", "emptyDir": {}},

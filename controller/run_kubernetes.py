@@ -13,17 +13,21 @@ from controller.config import KubernetesConfig
 from controller.gateway.pods import GatewaySettings
 from controller.gateway.pool import GatewayPool
 from controller.gateway.storage import GatewayStorage
+from controller.kubernetes.access import KubernetesAccess
+from controller.kubernetes.certificates import ServerCertificate, service_names
 from controller.kubernetes.client import Api, connected
 from controller.kubernetes.cluster import KubernetesCluster
 from controller.kubernetes.gateways import KubernetesGatewayPods
 from controller.kubernetes.leader import Candidate, leading
 from controller.kubernetes.recorder import Recorder
 from controller.kubernetes.store import KubernetesStore
-from controller.render import Platform, kubernetes_settings
-from controller.server import serving
-from controller.service import Limits
+from controller.render import Platform, PodSettings, kubernetes_settings
+from controller.server import Listener, serving, utc_now
 from protos import __version__
 from protos.taas.v1 import training_service_pb2
+
+# The Service of deploy/base.
+SERVICE = "taas"
 
 
 async def run(config: KubernetesConfig) -> None:
@@ -38,18 +42,29 @@ async def run(config: KubernetesConfig) -> None:
 
 @asynccontextmanager
 async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
-    limits = Limits()
+    limits = config.limits
     info = training_service_pb2.ServiceInfo(
         version=__version__,
         backend="kubernetes",
         max_source_bytes=limits.max_source_bytes,
         max_workers=limits.max_workers,
     )
-    settings = kubernetes_settings(config.worker_target, Platform(config.trainer_image))
     gateway_pods = KubernetesGatewayPods(api, GatewaySettings(config.controller_image))
     pool = GatewayPool(gateway_pods)
     storage = GatewayStorage(pool)
-    async with Recorder(api, instance=config.pod) as recorder:
+    certificate = ServerCertificate(
+        api,
+        config.namespace,
+        config.tls_secret,
+        names=service_names(SERVICE, config.namespace, config.server_names),
+        clock=utc_now,
+    )
+
+    def settings() -> PodSettings:
+        platform = Platform(config.trainer_image)
+        return kubernetes_settings(config.worker_target, platform, certificate.authority)
+
+    async with Recorder(api, instance=config.pod) as recorder, certificate:
         store = KubernetesStore(api, recorder)
         cluster = KubernetesCluster(api, recorder)
         async with (
@@ -58,10 +73,11 @@ async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
             gateway_pods,
             pool,
             serving(
-                config.listen,
+                Listener(config.listen, certificate.shown.credentials()),
                 store,
                 cluster,
                 storage,
+                access=KubernetesAccess(api, config.audiences),
                 pods=settings,
                 info=info,
                 limits=limits,

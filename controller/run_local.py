@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 from controller.config import LocalConfig
+from controller.limits import Limits
+from controller.local.access import LocalAccess, PodTokens
 from controller.local.cluster import ProcessCluster
 from controller.local.lock import StateLock
 from controller.local.storage import FolderStorage
 from controller.local.store import SqliteStore
 from controller.render import PodSettings
-from controller.server import serving
-from controller.service import Limits
+from controller.server import Listener, serving
 from protos import __version__
 from protos.taas.v1 import training_service_pb2
 
@@ -56,7 +57,16 @@ async def _serve(config: LocalConfig) -> None:
     async with (
         store,
         cluster,
-        serving(address, store, cluster, storage, pods=settings, info=info, limits=limits),
+        serving(
+            Listener(address),
+            store,
+            cluster,
+            storage,
+            access=LocalAccess(PodTokens.of(config.home)),
+            pods=lambda: settings,
+            info=info,
+            limits=limits,
+        ),
     ):
         await asyncio.get_running_loop().create_future()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controller.access.guard import Guard
+from controller.access.ports import Access
+from controller.access.turns import Turns
 from controller.collector import collect
+from controller.errors import ClusterRefused
 from controller.history import History
+from controller.limits import Limits
 from controller.live import Live
 from controller.logs import Logs
 from controller.loop import Loop, WorkQueue, World
 from controller.ports import Cluster, JobStore, Storage
 from controller.refusals import Refusals
 from controller.render import PodSettings
-from controller.service import Limits, TrainingService
+from controller.service import TrainingService
 from controller.wire_errors import ErrorInterceptor
 from controller.worker_service import WorkerService
 from controller.workers import Workers
@@ -43,6 +49,10 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.so_reuseport", 0),
     *keepalive.pinged(),
+    # Of one connection; more calls of a client wait at the client.
+    ("grpc.max_concurrent_streams", 256),
+    # Who connects and says nothing is not waited for.
+    ("grpc.server_handshake_timeout_ms", 20_000),
 ]
 
 
@@ -51,19 +61,46 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where a server listens. address: unix:PATH, for the owner of the socket alone, or
+    HOST:PORT, which takes credentials: nothing is said over a network in the clear."""
+
+    address: str
+    credentials: grpc.ServerCredentials | None = None
+
+    def add_to(self, server: grpc.aio.Server) -> str:
+        """Bind and return the address as it is: any free port for 0. Raises ClusterRefused; a
+        socket left by a dead controller is replaced."""
+        try:
+            if self.address.startswith("unix:"):
+                path = Path(self.address.removeprefix("unix:"))
+                path.unlink(missing_ok=True)
+                server.add_insecure_port(self.address)
+                path.chmod(0o600)
+                return self.address
+            if self.credentials is None:
+                raise ClusterRefused(f"{self.address}: a port needs a certificate; give it one")
+            host, _, _ = self.address.rpartition(":")
+            return f"{host}:{server.add_secure_port(self.address, self.credentials)}"
+        except (OSError, RuntimeError) as error:
+            raise ClusterRefused(f"{self.address}: cannot be listened at: {error}") from error
+
+
 @asynccontextmanager
 async def serving(
-    address: str,
+    listener: Listener,
     store: JobStore,
     cluster: Cluster,
     storage: Storage,
     *,
-    pods: PodSettings,
+    access: Access,
+    pods: Callable[[], PodSettings],
     info: training_service_pb2.ServiceInfo,
     limits: Limits,
     pings: keepalive.Options | None = None,
-) -> AsyncIterator[None]:
-    """Serve at the address and reconcile, for as long as the block runs.
+) -> AsyncIterator[str]:
+    """Serve and reconcile, for as long as the block runs. Gives the address as it is.
 
     pings: how frozen peers are noticed; by default within half a minute.
     Leaving the block ends the service; workers live on and find the next controller.
@@ -75,9 +112,10 @@ async def serving(
         store, cluster, storage, workers, live, Refusals(), pods, clock=utc_now, since=utc_now()
     )
     # Agents may be newer than the controller: an upgrade that was taken back must not end them.
-    guard = ErrorInterceptor(strict=[_TRAINING])
+    errors = ErrorInterceptor(strict=[_TRAINING])
+    guard = Guard(access, Turns(limits.calls))
     server = grpc.aio.server(
-        interceptors=[guard], options=[*_OPTIONS, *(pings or keepalive.pings())]
+        interceptors=[errors, guard], options=[*_OPTIONS, *(pings or keepalive.pings())]
     )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
         TrainingService(
@@ -95,7 +133,7 @@ async def serving(
         WorkerService(workers, store, cluster, utc_now), server
     )
     healthy = _add_standard_services(server)
-    _listen(server, address)
+    address = listener.add_to(server)
     async with asyncio.TaskGroup() as group:
         reconciling = group.create_task(Loop(world, queue).run())
         collecting = group.create_task(collect(store, storage, utc_now))
@@ -104,7 +142,7 @@ async def serving(
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving at %s", address)
         try:
-            yield
+            yield address
         finally:
             await healthy.enter_graceful_shutdown()
             await server.stop(_STOP_GRACE_S)
@@ -123,14 +161,3 @@ def _add_standard_services(server: grpc.aio.Server) -> Any:
     names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return healthy
-
-
-def _listen(server: grpc.aio.Server, address: str) -> None:
-    """Bind. A unix socket is for its owner alone; one left by a dead controller is replaced."""
-    if not address.startswith("unix:"):
-        server.add_insecure_port(address)
-        return
-    path = Path(address.removeprefix("unix:"))
-    path.unlink(missing_ok=True)
-    server.add_insecure_port(address)
-    path.chmod(0o600)

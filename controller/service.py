@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controller import parse, parse_filter, parse_names, parse_spec, wire
+from controller import parse, parse_filter, parse_names, parse_spec, quotas, wire
+from controller.access.allowance import Allowance
+from controller.access.callers import calling
 from controller.cursors import LogCursor, WatchCursor
 from controller.errors import (
     Conflict,
@@ -19,6 +22,7 @@ from controller.errors import (
     LimitExceeded,
 )
 from controller.history import History
+from controller.limits import Limits
 from controller.logs import Logs
 from controller.model import Job, JobKey, Spec
 from controller.ports import JobStore, SourceWriter, Storage
@@ -29,14 +33,6 @@ from protos.taas.v1 import training_service_pb2 as pb
 _DOWNLOAD_CHUNK = 512 * 1024
 _MAX_PAGE = 1000
 _DEFAULT_PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one caller may ask for."""
-
-    max_workers: int = 1024
-    max_source_bytes: int = 512 * 1024 * 1024
 
 
 class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
@@ -58,6 +54,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         self._history = history
         self._logs = logs
         self._limits = limits
+        self._allowance = Allowance(limits.max_upload_bytes, time.monotonic)
         self._info = info
         self._clock = clock
 
@@ -71,6 +68,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         existing = await self._find(job.key)
         if existing is not None:
             return wire.job_to_wire(_same(existing, job))
+        await quotas.check_room(self._store, self._limits, job)
         await self._check_source(job)
         if request.validate_only:
             return wire.job_to_wire(job)
@@ -164,6 +162,10 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             least = workers if fixed else min(spec.min_workers, workers)
             return replace(spec, workers=workers, min_workers=least)
 
+        job = await self._store.get(parse_names.job_name(request.name, "name"))
+        if workers > job.spec.workers:
+            wanted = replace(job, spec=scaled(job.spec))
+            await quotas.check_room(self._store, self._limits, wanted)
         return await self._change(request.name, scaled, "cannot be scaled", etag=request.etag)
 
     async def SuspendTrainingJob(
@@ -252,6 +254,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             )
         claim = parse_names.claim(first.header.claim_name, "header.claimName")
         if not await self._storage.has_source(namespace, claim, source.digest):
+            self._allowance.take(calling.get().name, source.size_bytes)
             writer = self._storage.open_source(namespace, claim, source.digest, source.size_bytes)
             await _receive(writer, first, requests)
         return first.header.source

@@ -25,7 +25,9 @@ from controller.errors import (
     JobFinished,
     JobNotFound,
     LimitExceeded,
+    PermissionDenied,
     TaasError,
+    Unauthenticated,
 )
 from controller.unknown_fields import checked
 
@@ -36,6 +38,8 @@ CODES: dict[type[TaasError], grpc.StatusCode] = {
     JobNotFound: grpc.StatusCode.NOT_FOUND,
     JobExists: grpc.StatusCode.ALREADY_EXISTS,
     JobFinished: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ClusterRefused: grpc.StatusCode.FAILED_PRECONDITION,
     ClusterUnavailable: grpc.StatusCode.UNAVAILABLE,

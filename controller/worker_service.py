@@ -9,12 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from controller import wire, wire_workers
-from controller.errors import InvalidJob, JobNotFound
+from controller.access.callers import worker_pod
+from controller.errors import InvalidJob, JobNotFound, LimitExceeded, PermissionDenied
 from controller.model import JobKey, MemberSeen
 from controller.ports import Cluster, JobStore
 from controller.workers import Connection, Workers
 from protos.taas.v1 import worker_service_pb2 as pb
 from protos.taas.v1 import worker_service_pb2_grpc
+
+# Of any message but one with a part of a log; a chief's heartbeat has a few hundred.
+_MOST_BYTES = 256 * 1024
 
 
 class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -39,14 +43,12 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         key, uid, member = await self._hello(await anext(requests, pb.ConnectRequest()))
         connection = self._workers.connect(key, uid, member)
         listening = asyncio.create_task(self._listen(requests, connection))
-        overrun = asyncio.create_task(connection.overrun.wait())
+        cut = asyncio.create_task(connection.cut.wait())
         try:
             while True:
                 order = asyncio.create_task(connection.orders.get())
                 try:
-                    await asyncio.wait(
-                        {listening, overrun, order}, return_when=asyncio.FIRST_COMPLETED
-                    )
+                    await asyncio.wait({listening, cut, order}, return_when=asyncio.FIRST_COMPLETED)
                     if not order.done():
                         break
                     yield order.result()
@@ -56,14 +58,21 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                 listening.result()
         finally:
             listening.cancel()
-            overrun.cancel()
+            cut.cancel()
             self._workers.disconnect(connection, self._clock())
 
     async def _hello(self, request: pb.ConnectRequest) -> tuple[JobKey, str, MemberSeen]:
-        """Check that the caller is who it says: its pod must be the job's pod of that index."""
+        """Check that the caller is who it says: its token must be that of the job's pod of that
+        index."""
+        _check_size(request)
         if request.WhichOneof("kind") != "hello":
             raise InvalidJob("hello", "is missing; an agent's first message says who it is")
         hello = request.hello
+        if not worker_pod.get().is_of(hello.namespace, hello.pod_uid):
+            raise PermissionDenied(
+                f"the token is not that of pod {hello.pod_uid!r} of namespace {hello.namespace!r}; "
+                "a worker speaks for itself alone"
+            )
         key = JobKey(hello.namespace, hello.job)
         job = await self._store.get(key)
         pods = await self._cluster.pods(job) if job.uid == hello.job_uid else ()
@@ -78,6 +87,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self, requests: AsyncIterator[pb.ConnectRequest], connection: Connection
     ) -> None:
         async for request in requests:
+            if connection.cut.is_set():
+                return
+            _check_size(request)
             now = self._clock()
             member = connection.member
             match request.WhichOneof("kind"):
@@ -92,7 +104,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     self._take_record(connection, request, now)
                 case "log":
                     chunk = request.log
-                    connection.live.add_log(member.index, chunk.offset, chunk.data)
+                    # What nobody follows is not kept.
+                    if connection.live.log_followers.get(member.index):
+                        connection.live.add_log(member.index, chunk.offset, chunk.data)
                 case other:
                     raise InvalidJob(str(other), "is not expected here; say hello once, first")
 
@@ -110,3 +124,12 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         if record.HasField("progress"):
             heard = replace(heard, progress=wire.progress_from_wire(record.progress))
         self._workers.update(connection, heard)
+
+
+def _check_size(request: pb.ConnectRequest) -> None:
+    """Raise LimitExceeded for a message that is no agent's: it would be kept with the job."""
+    if not request.HasField("log") and request.ByteSize() > _MOST_BYTES:
+        raise LimitExceeded(
+            "worker message",
+            f"{request.ByteSize()} bytes are more than the {_MOST_BYTES} that it may have",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -31,13 +31,14 @@ class Connection:
     orders: asyncio.Queue[pb.ConnectResponse] = field(
         default_factory=lambda: asyncio.Queue(_ORDERS_QUEUED)
     )
-    overrun: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when the stream is to end: its orders are not read, or its pod is not the job's any more.
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
 
     def send(self, order: pb.ConnectResponse) -> None:
         try:
             self.orders.put_nowait(order)
         except asyncio.QueueFull:
-            self.overrun.set()
+            self.cut.set()
 
 
 class Workers:
@@ -77,13 +78,25 @@ class Workers:
         if connection is not None and followers[index] == 0:
             connection.send(pb.ConnectResponse(follow_log=pb.FollowLog(follow=False)))
 
+    def believe_only(self, uid: str, pods: Collection[str]) -> None:
+        """Cut the streams of a job's workers that live in none of these pods: whatever they say
+        now, they do not say it for the job any more."""
+        for index, member in self._members.get(uid, {}).items():
+            connection = self._connections.get((uid, index))
+            if connection is not None and member.pod_uid not in pods:
+                connection.cut.set()
+
     def forget(self, uid: str) -> None:
         """Drop what is known of a job that is gone or final."""
+        self.believe_only(uid, ())
         self._members.pop(uid, None)
 
     def connect(self, key: JobKey, uid: str, member: MemberSeen) -> Connection:
         """Register an agent's stream; an older stream of the same worker is superseded."""
         connection = Connection(key, uid, member, self._live.job(uid))
+        before = self._connections.get((uid, member.index))
+        if before is not None:
+            before.cut.set()
         self._connections[uid, member.index] = connection
         if connection.live.log_followers.get(member.index):
             connection.send(_follow(max(0, connection.live.log_end(member.index))))
@@ -93,7 +106,8 @@ class Workers:
 
     def update(self, connection: Connection, member: MemberSeen) -> None:
         """Take what an agent says now; a superseded stream is not listened to."""
-        if self._connections.get((connection.uid, member.index)) is not connection:
+        current = self._connections.get((connection.uid, member.index))
+        if current is not connection or connection.cut.is_set():
             return
         before, connection.member = connection.member, member
         self._members.setdefault(connection.uid, {})[member.index] = member

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WorkerState,
     )
     from protos.taas.v1.training_service_pb2 import File, ServiceInfo
+    from taas.access import Access
     from taas.client import Client
     from taas.errors import (
         AlreadyExists,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from taas.names import is_final, phase_name
 
 __all__ = [
+    "Access",
     "AlreadyExists",
     "Checkpoint",
     "CheckpointPolicy",
@@ -76,6 +78,7 @@ __all__ = [
 ]
 
 _MODULES = (
+    "taas.access",
     "taas.client",
     "taas.errors",
     "taas.names",

@@ -20,6 +20,7 @@ from protos.taas.v1.job_pb2 import Checkpoint, Source, TrainingJob, TrainingJobS
 from protos.taas.v1.training_service_pb2_grpc import TrainingServiceStub
 from taas import download as downloads
 from taas import names, pack, programs, streams
+from taas.access import Access
 from taas.errors import InvalidRequest, NotFound, ServiceUnavailable, TimedOut, from_rpc
 from taas.location import default_target
 
@@ -53,17 +54,22 @@ class Client:
         target: str | None = None,
         namespace: str = "default",
         *,
+        access: Access | None = None,
         timeout_s: float = 30.0,
         retry_for_s: float = 5.0,
     ) -> None:
         """Connect to a gRPC target (host:port or unix:PATH); by default to $TAAS_TARGET, else
-        to this user's service on this machine. Nothing is sent before the first call."""
+        to this user's service on this machine. Nothing is sent before the first call.
+
+        host:port is called with TLS; `access` says with which token and certificates, by default
+        as $TAAS_TOKEN_FILE, $TAAS_CA_FILE and $TAAS_SERVER_NAME have it."""
         self.target = target or default_target()
         self.namespace = namespace
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._closed = threading.Event()
-        self._channel = grpc.insecure_channel(self.target, options=_channel_options(self.target))
+        access = access or Access.of(os.environ)
+        self._channel = access.channel(self.target, _channel_options(self.target))
         self._stub = TrainingServiceStub(self._channel)
 
     def __enter__(self) -> Client:

@@ -146,7 +146,7 @@ def from_rpc(error: grpc.RpcError, *, target: str) -> TaasError:
         # Only a service that is there sends details; gRPC itself has none.
         answered = bool(details)
         said = "cannot do this now" if answered else "does not answer"
-        message = f"the service at {target} {said}: {text}"
+        message = f"the service at {target} {said}: {text}{_remedy(text)}"
         return ServiceUnavailable(message, _retry_delay_s(details), answered=answered)
     if kind is TimedOut:
         return TimedOut(f"the service at {target} did not answer in time")
@@ -156,6 +156,18 @@ def from_rpc(error: grpc.RpcError, *, target: str) -> TaasError:
             f"the service at {target} failed ({name}): {text or 'no reason given'}"
         )
     return kind(text or code.name)
+
+
+def _remedy(text: str) -> str:
+    """Return what to do about why gRPC could not connect, "" if nothing is known."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "; its certificate is not trusted: set TAAS_CA_FILE, or --ca-file, to the "
+            "certificate of who signed it"
+        )
+    if "ostname" in text and "erif" in text:
+        return "; its certificate is for another name: set TAAS_SERVER_NAME to that name"
+    return ""
 
 
 def _details(error: Any) -> tuple[Any, ...]:

@@ -9,14 +9,24 @@ import builtins
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from controller import paging
+from controller.access.callers import Action, Caller, PodIdentity, Verdict
 from controller.changes import Changes
-from controller.errors import Conflict, JobExists, JobNotFound, TaasError
+from controller.errors import (
+    ClusterUnavailable,
+    Conflict,
+    JobExists,
+    JobNotFound,
+    TaasError,
+    Unauthenticated,
+)
 from controller.local.manifests import container
 from controller.model import Job, JobKey, LogEntry, PodPhase, PodSeen, Spec, Status
 from controller.ports import ListFilter, Page
+
+_T = TypeVar("_T")
 
 
 def utc_now() -> datetime:
@@ -270,3 +280,40 @@ class FakeCluster:
     def _remove(self, pod: FakePod) -> None:
         self._pods.remove(pod)
         self._changes.tell(pod.job)
+
+
+class FakeAccess:
+    """An Access in memory: tokens that somebody has, and rights that somebody was given."""
+
+    def __init__(self) -> None:
+        self.callers: dict[str, Caller] = {}
+        self.pods: dict[str, PodIdentity] = {}
+        # (caller, verb, namespace, subresource)
+        self.rights: set[tuple[str, str, str, str]] = set()
+        self.away = False
+        self.questions = 0
+
+    async def caller(self, token: str) -> Caller:
+        """Return whose token this is."""
+        return self._found(self.callers, token)
+
+    async def pod(self, token: str) -> PodIdentity:
+        """Return whose token this is."""
+        return self._found(self.pods, token)
+
+    async def verdict(self, caller: Caller, action: Action) -> Verdict:
+        """Say whether the right was given."""
+        self._ask()
+        asked = (caller.name, action.verb, action.namespace, action.subresource)
+        return Verdict(asked in self.rights)
+
+    def _found(self, known: Mapping[str, _T], token: str) -> _T:
+        self._ask()
+        if token not in known:
+            raise Unauthenticated("nobody knows the token")
+        return known[token]
+
+    def _ask(self) -> None:
+        self.questions += 1
+        if self.away:
+            raise ClusterUnavailable("the API server does not answer")

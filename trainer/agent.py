@@ -25,7 +25,7 @@ from trainer import contract, exits, lifeline
 from trainer.address import Reservation
 from trainer.children import Children
 from trainer.launcher import ENTRY, PRELOAD, Launcher
-from trainer.link import Link
+from trainer.link import Controller, Link
 from trainer.logfile import LogFile
 from trainer.storage import JobPaths
 from trainer.supervisor import Listener, TrainerRun
@@ -60,7 +60,7 @@ class Settings:
     job_uid: str
     index: int
     pod_uid: str
-    controller: str
+    controller: Controller
     pod_ip: str
     storage: Path
     scratch: Path
@@ -81,7 +81,11 @@ class Settings:
             job_uid=needed(contract.ENV_JOB_UID),
             index=int(_number(contract.ENV_WORKER_INDEX, needed(contract.ENV_WORKER_INDEX))),
             pod_uid=needed(contract.ENV_POD_UID),
-            controller=needed(contract.ENV_CONTROLLER),
+            controller=Controller(
+                needed(contract.ENV_CONTROLLER),
+                env.get(contract.ENV_CONTROLLER_CA, ""),
+                Path(token_file) if (token_file := env.get(contract.ENV_TOKEN_FILE)) else None,
+            ),
             pod_ip=env.get(contract.ENV_POD_IP, ""),
             storage=Path(needed(contract.ENV_STORAGE)).absolute(),
             scratch=Path(needed(contract.ENV_SCRATCH)).absolute(),

@@ -17,6 +17,11 @@ ENV_WORKER_INDEX = "TAAS_WORKER_INDEX"
 ENV_POD_UID = "TAAS_POD_UID"
 # gRPC target of the controller, for example unix:/run/taas/taas.sock or taas-controller:8080.
 ENV_CONTROLLER = "TAAS_CONTROLLER"
+# Certificates, as PEM, of whom the agent believes that it is the controller; without them the
+# controller is on this machine and is called without TLS.
+ENV_CONTROLLER_CA = "TAAS_CONTROLLER_CA"
+# File with the token that tells the controller which pod calls. It is renewed now and then.
+ENV_TOKEN_FILE = "TAAS_TOKEN_FILE"
 # Address that the other workers reach this pod at.
 ENV_POD_IP = "TAAS_POD_IP"
 # Root of the shared storage, as storage.JobPaths lays it out.

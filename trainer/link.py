@@ -8,6 +8,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -38,6 +40,30 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """How the controller is reached: gRPC target, the certificates to believe ("": no TLS), and
+    the file with the token to show (None: none)."""
+
+    target: str
+    ca: str = ""
+    token_file: Path | None = None
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return a new channel."""
+        if not self.ca:
+            return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(self.ca.encode())
+        return grpc.aio.secure_channel(self.target, credentials, options=_OPTIONS)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what a stream begins with. Raises OSError. The file is read each time: the
+        token in it is renewed before it expires."""
+        if self.token_file is None:
+            return ()
+        return (("authorization", f"Bearer {self.token_file.read_text().strip()}"),)
+
+
 class Link:
     """Says what the agent has to say, and passes on the orders that come.
 
@@ -47,14 +73,14 @@ class Link:
 
     def __init__(
         self,
-        target: str,
+        controller: Controller,
         *,
         hello: Callable[[], wire.Hello],
         heartbeat: Callable[[], wire.Heartbeat],
         read_log: Callable[[int, int], Awaitable[tuple[int, bytes]]],
         on_order: Callable[[wire.ConnectResponse], None],
     ) -> None:
-        self._target = target
+        self._controller = controller
         self._hello = hello
         self._heartbeat = heartbeat
         self._read_log = read_log
@@ -91,7 +117,7 @@ class Link:
         """Keep a stream open until close()."""
         loop = asyncio.get_running_loop()
         pause, complaint = _BACKOFF_S[0], ""
-        async with grpc.aio.insecure_channel(self._target, options=_OPTIONS) as channel:
+        async with self._controller.channel() as channel:
             stub = worker_service_pb2_grpc.WorkerServiceStub(channel)
             while not self._closing.is_set():
                 began = loop.time()
@@ -100,6 +126,8 @@ class Link:
                     reason = "it hung up"
                 except grpc.aio.AioRpcError as error:
                     reason = f"{error.code().name}: {error.details()}"
+                except OSError as error:
+                    reason = f"no token: {error}"
                 if loop.time() - began > _GOOD_S:
                     pause, complaint = _BACKOFF_S[0], ""
                 if reason != complaint and not self._closing.is_set():
@@ -118,7 +146,7 @@ class Link:
             await asyncio.wait_for(self._closing.wait(), seconds)
 
     async def _stream(self, stub: worker_service_pb2_grpc.WorkerServiceStub) -> None:
-        call = stub.Connect(self._messages())
+        call = stub.Connect(self._messages(), metadata=self._controller.metadata())
         try:
             async for order in call:
                 if order.WhichOneof("kind") == "follow_log":

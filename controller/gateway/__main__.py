@@ -10,6 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+import grpc
+
 from controller.gateway.server import serving
 from controller.gateway.token import TokenFile
 
@@ -26,6 +28,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--token-file", type=Path, required=True, help="holds the token that callers send"
     )
+    parser.add_argument("--certificate", type=Path, required=True, help="PEM file")
+    parser.add_argument("--key", type=Path, required=True, help="PEM file, of the certificate")
+    parser.add_argument("--health", required=True, help="HOST:PORT of the probes, without TLS")
     return parser.parse_args(arguments)
 
 
@@ -35,7 +40,14 @@ async def _serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     token = TokenFile(options.token_file)
     token.check()
-    async with serving(options.root, options.listen, token) as address:
+    pair = (options.key.read_bytes(), options.certificate.read_bytes())
+    async with serving(
+        options.root,
+        options.listen,
+        token,
+        credentials=grpc.ssl_server_credentials([pair]),
+        health_address=options.health,
+    ) as address:
         _log.info("serving %s at %s", options.root, address)
         await stop.wait()
 

@@ -26,10 +26,20 @@ _OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where a gateway listens, as HOST:PORT, and the token that it wants."""
+    """Where a gateway listens, as HOST:PORT, the token that it wants, and how it is told from
+    another: it has the name, and a certificate of the authority (PEM)."""
 
     address: str
     token: str = field(repr=False)
+    name: str
+    authority: bytes
+
+
+def channel_to(gateway: Gateway) -> grpc.aio.Channel:
+    """Return a channel to a gateway, which speaks to nobody else that listens there."""
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", gateway.name)]
+    credentials = grpc.ssl_channel_credentials(gateway.authority)
+    return grpc.aio.secure_channel(gateway.address, credentials, options=options)
 
 
 class Connection:
@@ -39,7 +49,7 @@ class Connection:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.metadata = bearer(gateway.token)
-        self._channel = grpc.aio.insecure_channel(gateway.address, options=_OPTIONS)
+        self._channel = channel_to(gateway)
         self.stub: Any = storage_service_pb2_grpc.StorageServiceStub(self._channel)
         self._calls = 0
         self._retired = False

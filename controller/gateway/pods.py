@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,12 @@ LABEL_REVISION = "taas.dev/revision"
 SELECTOR = f"{LABEL_NAME}={NAME},{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 PORT = 8471
+# Of the probes: kubelets speak no TLS.
+HEALTH_PORT = 8472
 TOKEN_KEY = "token"
+CERTIFICATE_KEY = "tls.crt"
+PRIVATE_KEY = "tls.key"
+AUTHORITY_KEY = "ca.crt"
 _MOST_LABEL_CHARS = 63
 # Longer than the gateway gives its calls when it is told to stop.
 _GRACE_S = 5
@@ -53,15 +59,16 @@ def gateway_address(pod_ip: str) -> str:
     return f"[{pod_ip}]:{PORT}" if ":" in pod_ip else f"{pod_ip}:{PORT}"
 
 
-def render_secret(namespace: str, claim: str, token: str) -> dict[str, Any]:
-    """Return the manifest of the secret that holds a gateway's token."""
+def render_secret(namespace: str, claim: str, content: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the manifest of the secret that holds a gateway's token and certificate, by the
+    names of their keys."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": _metadata(namespace, claim),
         "type": "Opaque",
         "immutable": True,
-        "data": {TOKEN_KEY: base64.b64encode(token.encode()).decode()},
+        "data": {key: base64.b64encode(value).decode() for key, value in content.items()},
     }
 
 
@@ -127,11 +134,17 @@ def _container(settings: GatewaySettings) -> dict[str, Any]:
             f"--root={STORAGE_PATH}",
             # All addresses of the pod; without IPv6 this is those of IPv4.
             f"--listen=[::]:{PORT}",
+            f"--health=[::]:{HEALTH_PORT}",
             f"--token-file={TOKEN_FOLDER}/{TOKEN_KEY}",
+            f"--certificate={TOKEN_FOLDER}/{CERTIFICATE_KEY}",
+            f"--key={TOKEN_FOLDER}/{PRIVATE_KEY}",
         ],
-        "ports": [{"name": "grpc", "containerPort": PORT}],
+        "ports": [
+            {"name": "grpc", "containerPort": PORT},
+            {"name": "health", "containerPort": HEALTH_PORT},
+        ],
         "readinessProbe": {
-            "grpc": {"port": PORT},
+            "grpc": {"port": HEALTH_PORT},
             # A gateway that is waited for is found ready soon after it is.
             "periodSeconds": 1,
             "timeoutSeconds": 5,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,8 +28,16 @@ _OPTIONS = [
 
 
 @asynccontextmanager
-async def serving(root: Path, address: str, token: TokenFile) -> AsyncIterator[str]:
-    """Serve a folder at HOST:PORT, any free port for 0, for as long as the block runs.
+async def serving(
+    root: Path,
+    address: str,
+    token: TokenFile,
+    *,
+    credentials: grpc.ServerCredentials,
+    health_address: str,
+) -> AsyncIterator[str]:
+    """Serve a folder at HOST:PORT, any free port for 0, for as long as the block runs; without
+    TLS, which kubelets do not speak, nothing but health at another.
 
     Gives the address as it is. Raises OSError when it cannot be had.
     """
@@ -40,12 +48,13 @@ async def serving(root: Path, address: str, token: TokenFile) -> AsyncIterator[s
         StorageService(FolderStorage(root)), server
     )
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"{address}: cannot be listened at; give another HOST:PORT") from error
+    probed = grpc.aio.server(options=_OPTIONS)
+    for each in (server, probed):
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, each)
+    port = _bound(address, lambda: server.add_secure_port(address, credentials))
+    _bound(health_address, lambda: probed.add_insecure_port(health_address))
     await server.start()
+    await probed.start()
     name = storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"].full_name
     for service in ("", name):
         await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -55,3 +64,11 @@ async def serving(root: Path, address: str, token: TokenFile) -> AsyncIterator[s
     finally:
         await healthy.enter_graceful_shutdown()
         await server.stop(_STOP_GRACE_S)
+        await probed.stop(None)
+
+
+def _bound(address: str, bind: Callable[[], int]) -> int:
+    try:
+        return bind()
+    except RuntimeError as error:
+        raise OSError(f"{address}: cannot be listened at; give another HOST:PORT") from error

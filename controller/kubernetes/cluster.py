@@ -82,8 +82,9 @@ class KubernetesCluster:
 
     async def pods(self, job: Job) -> tuple[PodSeen, ...]:
         """Return the job's pods by index, lost ones included until they are deleted."""
-        found = self._of_job.get(job.uid, {}).values()
-        seen = [item.value.seen for item in found if item.value is not None]
+        found = [item.value for item in self._of_job.get(job.uid, {}).values()]
+        # Anybody who may make pods may label them with the uid of a job of another namespace.
+        seen = [pod.seen for pod in found if pod is not None and pod.job == job.key]
         return tuple(sorted(seen, key=lambda pod: (pod.index, pod.name)))
 
     async def apply(self, job: Job, manifest: Mapping[str, Any]) -> None:

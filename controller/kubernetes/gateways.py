@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import secrets
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import TracebackType
 
+from controller.access import certificates
 from controller.gateway.connection import Gateway
 from controller.gateway.pods import (
+    AUTHORITY_KEY,
+    CERTIFICATE_KEY,
     CLAIM_KEY,
     LABEL_REVISION,
+    PRIVATE_KEY,
     SELECTOR,
     TOKEN_KEY,
     GatewaySettings,
@@ -27,6 +32,10 @@ from controller.kubernetes.client import Api, Document
 from controller.kubernetes.replies import Missing, Taken
 from controller.kubernetes.watch import Collection, Item
 from controller.live import Signal
+
+_KEYS = {TOKEN_KEY, CERTIFICATE_KEY, PRIVATE_KEY, AUTHORITY_KEY}
+# The secret goes with its gateway, long before that.
+_GOOD_FOR_DAYS = 3650
 
 
 class KubernetesGatewayPods:
@@ -60,7 +69,7 @@ class KubernetesGatewayPods:
     async def ensure(self, namespace: str, claim: str) -> Gateway:
         """Make the gateway unless it is there, and return it once its pod is ready."""
         await self._check_claim(namespace, claim)
-        uid, token = await self._secret(namespace, claim)
+        uid, secret = await self._secret(namespace, claim)
         while True:
             seen = self._changed.version
             item = self._pods.get(namespace, gateway_name(claim))
@@ -69,7 +78,12 @@ class KubernetesGatewayPods:
             elif self._is_stale(item.value, claim, uid):
                 await self._delete_pod(namespace, claim)
             elif _is_ready(item.value):
-                return Gateway(gateway_address(item.value["status"]["podIP"]), token)
+                return Gateway(
+                    gateway_address(item.value["status"]["podIP"]),
+                    secret[TOKEN_KEY].decode(),
+                    gateway_name(claim),
+                    secret[AUTHORITY_KEY],
+                )
             await self._changed.wait(seen)
 
     async def trouble(self, namespace: str, claim: str) -> str:
@@ -116,19 +130,23 @@ class KubernetesGatewayPods:
         if "deletionTimestamp" in found["metadata"]:
             raise ClaimMissing(f"claim {claim!r} in namespace {namespace!r} is being deleted")
 
-    async def _secret(self, namespace: str, claim: str) -> tuple[str, str]:
-        """Return uid and token of the gateway's secret, made if there is none."""
+    async def _secret(self, namespace: str, claim: str) -> tuple[str, dict[str, bytes]]:
+        """Return uid and content of the gateway's secret, made if there is none."""
         path = f"{_secrets(namespace)}/{gateway_name(claim)}"
         while True:
             try:
                 found = await self._api.call("GET", path)
             except Missing:
-                made = render_secret(namespace, claim, secrets.token_urlsafe(32))
+                made = render_secret(namespace, claim, _content(gateway_name(claim)))
                 with suppress(Taken):
                     await self._api.call("POST", _secrets(namespace), body=made)
                 continue
-            token = base64.b64decode(found["data"][TOKEN_KEY]).decode()
-            return found["metadata"]["uid"], token
+            data = {key: base64.b64decode(value) for key, value in found["data"].items()}
+            if data.keys() >= _KEYS:
+                return found["metadata"]["uid"], data
+            # Of a version that had no certificates.
+            with suppress(Missing):
+                await self._api.delete(path, grace_s=0)
 
     async def _create(self, pod: Document) -> None:
         with suppress(Taken):
@@ -139,6 +157,19 @@ class KubernetesGatewayPods:
         with suppress(Missing):
             path = pod_documents.path(namespace, gateway_name(claim))
             await self._api.delete(path, grace_s=0)
+
+
+def _content(name: str) -> dict[str, bytes]:
+    """Return what is secret between the controller and a new gateway of that name."""
+    now = datetime.now(UTC)
+    authority = certificates.make_authority(name, now=now, days=_GOOD_FOR_DAYS)
+    made = certificates.make(authority, [name], now=now, days=_GOOD_FOR_DAYS)
+    return {
+        TOKEN_KEY: secrets.token_urlsafe(32).encode(),
+        CERTIFICATE_KEY: made.certificate,
+        PRIVATE_KEY: made.key,
+        AUTHORITY_KEY: made.authority,
+    }
 
 
 def _secrets(namespace: str) -> str:

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,11 +23,12 @@ from typing import Any
 from controller.changes import Changes
 from controller.errors import ClusterRefused, ClusterUnavailable, TaasError
 from controller.local import leader, sweep
+from controller.local.access import TOKEN_FILE, PodTokens, write_private
 from controller.local.manifests import Container, container
 from controller.local.pods import Pod, PodTable
 from controller.local.trees import remove_tree
 from controller.model import Job, JobKey, PodPhase, PodSeen
-from trainer.contract import ENV_POD_IP, ENV_POD_UID, ENV_SCRATCH
+from trainer.contract import ENV_POD_IP, ENV_POD_UID, ENV_SCRATCH, ENV_TOKEN_FILE
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class ProcessCluster:
     """
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self._folder = home / "pods"
         self._table = PodTable(home / "pods.db")
         self._changes = Changes()
@@ -68,6 +70,7 @@ class ProcessCluster:
         await self._table.open()
         await self._tasks.__aenter__()
         try:
+            self._tokens = await asyncio.to_thread(PodTokens.of, self._home)
             await self._recover()
         except BaseException:
             await self._close()
@@ -155,6 +158,7 @@ class ProcessCluster:
             ENV_POD_UID: pod.uid,
             ENV_POD_IP: "127.0.0.1",
             ENV_SCRATCH: str(folder / leader.SCRATCH),
+            ENV_TOKEN_FILE: str(folder / TOKEN_FILE),
         }
         env = leader.environment(own, os.environ)
         try:
@@ -163,7 +167,7 @@ class ProcessCluster:
             self._drop(pod.uid)
             return error
         try:
-            pid, pidfd = await asyncio.to_thread(leader.start, wanted.command, env, folder)
+            pid, pidfd = await asyncio.to_thread(self._start, pod.uid, wanted.command, env, folder)
         except (OSError, ValueError) as error:
             await self._forget(pod.uid)
             return ClusterRefused(
@@ -176,6 +180,14 @@ class ProcessCluster:
             # The pod runs and is followed; a later controller finds its process by the lock.
             return error
         return None
+
+    def _start(
+        self, uid: str, command: Sequence[str], env: Mapping[str, str], folder: Path
+    ) -> tuple[int, int]:
+        """Give a pod its token and start its leader."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(folder / TOKEN_FILE, self._tokens.token(uid).encode())
+        return leader.start(command, env, folder)
 
     def _adopt(self, pod: Pod, pid: int, pidfd: int) -> None:
         self._set(pod.uid, phase=PodPhase.RUNNING, pid=pid)

@@ -33,6 +33,8 @@ exit codes:
 
 environment:
   TAAS_TARGET  gRPC target of the service (host:port or unix:PATH)
+  TAAS_TOKEN_FILE, TAAS_CA_FILE, TAAS_SERVER_NAME
+               who you are to a service over a network, and by what that is known
   TAAS_HOME    state folder of the service on this machine
 """
 
@@ -171,6 +173,18 @@ def _common(unset: str | None) -> argparse.ArgumentParser:
         default=unset if suppressed else "",
         help="service to call: host:port or unix:PATH; by default $TAAS_TARGET, else the one on "
         "this machine",
+    )
+    group.add_argument(
+        "--token-file",
+        metavar="FILE",
+        default=unset if suppressed else "",
+        help="file with the token that says who you are; by default $TAAS_TOKEN_FILE",
+    )
+    group.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        default=unset if suppressed else "",
+        help="certificates by which the service is known; by default $TAAS_CA_FILE",
     )
     group.add_argument(
         "-n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 
 from taas import names, tables
+from taas.access import Access
 from taas.client import Client
 from taas.errors import (
     InternalError,
@@ -120,16 +122,20 @@ class Context:
     target: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def client(self) -> Client:
+    def client(self, *, retry_for_s: float = 5.0) -> Client:
         """Return a client of the service that the command is for."""
         if self.target:
-            return Client(self.target, self.args.namespace)
-        return self.local_client()
+            access = Access.of(
+                os.environ, token_file=self.args.token_file, ca_file=self.args.ca_file
+            )
+            return Client(self.target, self.args.namespace, access=access, retry_for_s=retry_for_s)
+        return self.local_client(retry_for_s=retry_for_s)
 
-    def local_client(self) -> Client:
+    def local_client(self, *, retry_for_s: float = 5.0) -> Client:
         """Return a client of the service on this machine, whatever the target is."""
         # One that was killed leaves its socket; where there is none, waiting is in vain.
-        retry_for_s = 5.0 if self.local.socket.exists() else 0.0
+        if not self.local.socket.exists():
+            retry_for_s = 0.0
         return Client(self.local.target, self.args.namespace, retry_for_s=retry_for_s)
 
     def short(self, name: str) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import taas
 from taas.cli.context import Context, ExitCode
-from taas.client import Client
 from taas.errors import TaasError
 
 
@@ -70,7 +69,7 @@ def run_version(ctx: Context) -> ExitCode:
     target = ctx.target or ctx.local.target
     fields = {"client": taas.__version__, "target": target, "service": "", "backend": ""}
     try:
-        with Client(target, retry_for_s=0) as client:
+        with ctx.client(retry_for_s=0.0) as client:
             info = client.service_info()
             fields |= {"service": info.version, "backend": info.backend}
     except TaasError as error:

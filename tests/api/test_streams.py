@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from controller.model import WorkerState
+from controller.model import JobKey, WorkerState
 from protos.taas.v1 import history_pb2, job_pb2, worker_service_pb2, worker_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
-from tests.api.world import BOUND_S, Agent, World, job_name, served, until
+from tests.api.world import BOUND_S, Agent, World, job_name, served, trained, until
 
 
 async def events(world: World, job_id: str, cursor: str = "", count: int = -1) -> list[Any]:
@@ -42,18 +42,6 @@ def phases(found: list[Any]) -> list[str]:
     return [
         job_pb2.Phase.Name(e.state.to).removeprefix("PHASE_") for e in found if e.HasField("state")
     ]
-
-
-async def trained(world: World, job_id: str = "one") -> Agent:
-    """Run a one-worker job to its end: steps 1..3."""
-    await world.submit(job_id)
-    agent = await world.agent(job_id, 0)
-    await agent.start()
-    for step in (1, 2, 3):
-        await agent.step(step)
-    await agent.exit("DONE")
-    await world.phase(job_id, "SUCCEEDED")
-    return agent
 
 
 async def test_a_watcher_sees_everything_in_order_and_the_stream_ends(world: World) -> None:
@@ -279,25 +267,50 @@ async def test_a_worker_is_not_believed_for_another_pod(world: World) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await impostor.stream.read()
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    own, other = world.tokens.token(agent.pod_uid), world.tokens.token("another pod")
+    for token, code in [
+        ("", grpc.StatusCode.UNAUTHENTICATED),
+        (own[:-1], grpc.StatusCode.UNAUTHENTICATED),
+        (other, grpc.StatusCode.PERMISSION_DENIED),
+    ]:
+        impostor = Agent(world, job, 0, agent.pod_uid)
+        await impostor.call(token=token)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await impostor.stream.read()
+        assert caught.value.code() is code
     assert (await world.job("one")).status.workers[0].state is not WorkerState.LOST
 
 
 async def test_a_stream_that_does_not_begin_with_hello_is_refused(world: World) -> None:
     await world.submit("one")
     agent = await world.agent("one", 0)
-    silent = worker_service_pb2_grpc.WorkerServiceStub(world.channel).Connect()
+    token = world.tokens.token(agent.pod_uid)
+    metadata = (("authorization", f"Bearer {token}"),)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    silent = stub.Connect(metadata=metadata)
     await silent.done_writing()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await silent.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     for first in ("heartbeat", "exited"):
         stranger = Agent(world, await world.job("one"), 0, agent.pod_uid)
-        stranger.stream = worker_service_pb2_grpc.WorkerServiceStub(world.channel).Connect()
+        stranger.stream = stub.Connect(metadata=metadata)
         kind = {"heartbeat": worker_service_pb2.Heartbeat(), "exited": worker_service_pb2.Exited()}
         await stranger.send(**{first: kind[first]})
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stranger.stream.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_worker_whose_pod_is_gone_is_not_heard_any_more(world: World) -> None:
+    await world.submit("one")
+    agent = await world.agent("one", 0)
+    await agent.start()
+    await agent.step(1)
+    # As when a node that was cut off comes back: the process lives, the pod is the job's no more.
+    key = JobKey("default", "one")
+    world.cluster.pod_vanishes(key, 0)
+    assert await agent.ended() is grpc.StatusCode.OK
 
 
 async def test_records_of_another_generation_are_not_told(world: World) -> None:

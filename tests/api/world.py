@@ -8,19 +8,21 @@ import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf import json_format
 
+from controller.access.ports import Access
+from controller.limits import CallLimits, Limits
+from controller.local.access import LocalAccess, PodTokens
 from controller.local.storage import FolderStorage
 from controller.model import Job, JobKey, PodPhase
 from controller.render import PodSettings
-from controller.server import serving
-from controller.service import Limits
+from controller.server import Listener, serving
 from protos import keepalive
 from protos.taas.v1 import (
     history_pb2,
@@ -67,6 +69,7 @@ class World:
     storage: FolderStorage
     root: Path
     channel: grpc.aio.Channel
+    tokens: PodTokens
 
     @property
     def client(self) -> Any:
@@ -141,10 +144,11 @@ class Agent:
         self.records = 0
         self.generation = 0
 
-    async def call(self, **hello: Any) -> None:
-        """Open the stream and say hello."""
+    async def call(self, *, token: str | None = None, **hello: Any) -> None:
+        """Open the stream, by default with the pod's own token, and say hello."""
         stub = worker_service_pb2_grpc.WorkerServiceStub(self.world.channel)
-        self.stream = stub.Connect()
+        shown = self.world.tokens.token(self.pod_uid) if token is None else token
+        self.stream = stub.Connect(metadata=(("authorization", f"Bearer {shown}"),))
         await self.send(
             hello=worker_service_pb2.Hello(
                 namespace=self.job.key.namespace,
@@ -219,6 +223,15 @@ class Agent:
         with path.open("a") as file:
             file.write(text)
 
+    async def ended(self) -> grpc.StatusCode:
+        """Wait until the controller ends the stream, and return how."""
+        with suppress(grpc.aio.AioRpcError):
+            async with asyncio.timeout(BOUND_S):
+                while await self.stream.read() is not grpc.aio.EOF:
+                    continue
+        code: grpc.StatusCode = await self.stream.code()
+        return code
+
     async def leave(self) -> None:
         """Close the stream as an agent that is gone."""
         self.stream.cancel()
@@ -249,6 +262,18 @@ def create_request(
     )
 
 
+async def trained(world: World, job_id: str = "one") -> Agent:
+    """Run a one-worker job to its end: steps 1..3."""
+    await world.submit(job_id)
+    agent = await world.agent(job_id, 0)
+    await agent.start()
+    for step in (1, 2, 3):
+        await agent.step(step)
+    await agent.exit("DONE")
+    await world.phase(job_id, "SUCCEEDED")
+    return agent
+
+
 @asynccontextmanager
 async def served(
     folder: Path,
@@ -257,23 +282,33 @@ async def served(
     cluster: FakeCluster | None = None,
     storage: FolderStorage | None = None,
     pings: keepalive.Options | None = None,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    calls: CallLimits | None = None,
+    listener: Listener | None = None,
 ) -> AsyncIterator[World]:
-    """Serve a controller in this process; given a store and a cluster, after a restart."""
+    """Serve a controller in this process; given a store and a cluster, after a restart. Without
+    an `access` it is that of the local backend."""
     store, cluster = store or FakeStore(), cluster or FakeCluster()
-    root = folder / "storage"
+    root, tokens = folder / "storage", PodTokens.of(folder)
     storage = storage or FolderStorage(root)
     address = f"unix:{folder}/taas.sock"
     settings = PodSettings(controller=address, storage_root=str(root))
     info = training_service_pb2.ServiceInfo(version="0", backend="fake", max_workers=8)
-    limits = Limits(max_workers=8, max_source_bytes=100_000)
+    limits = replace(limits or Limits(), max_workers=8, max_source_bytes=100_000)
+    limits = replace(limits, calls=calls or CallLimits())
     async with (
         serving(
-            *(address, store, cluster, storage),
-            pods=settings,
+            listener or Listener(address),
+            store,
+            cluster,
+            storage,
+            access=access or LocalAccess(tokens),
+            pods=lambda: settings,
             info=info,
             limits=limits,
             pings=pings,
-        ),
-        grpc.aio.insecure_channel(address) as channel,
+        ) as bound,
+        grpc.aio.insecure_channel(bound) as channel,
     ):
-        yield World(address, store, cluster, storage, root, channel)
+        yield World(bound, store, cluster, storage, root, channel, tokens)

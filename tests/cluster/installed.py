@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -23,6 +24,8 @@ from tests.cluster.layout import PROJECT
 NAMESPACE = "taas-system"
 DEPLOYMENT = "deployment/taas-controller"
 PORT = 8470
+# Who the clients of the tests are.
+_USER = "taas-tests"
 _CONTROLLERS = "app.kubernetes.io/name=taas-controller"
 _LEADER = "taas.dev/leader=true"
 # Tells an installation of the tests, which may be replaced, from one that people use.
@@ -103,8 +106,62 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Service]:
             target = f"{found['spec']['clusterIP']}:{PORT}"
         service = Service(cluster, target)
         service.rolled_out()
+        stack.enter_context(_known(cluster, folder))
         wait_until(f"the service at {target} to answer", lambda: _answers(service))
         yield service
+
+
+@contextlib.contextmanager
+def _known(cluster: Cluster, folder: Path) -> Iterator[None]:
+    """Clients of the tests, and the commands that they run, know the service by its certificate
+    and show it the token of somebody who may do with jobs whatever there is to do."""
+    user = {"kind": "ServiceAccount", "name": _USER, "namespace": NAMESPACE}
+    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named(_USER)})
+    for role in ("taas-user-view", "taas-user-edit"):
+        cluster.apply(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"{_USER}-{role}"},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": role,
+                },
+                "subjects": [user],
+            }
+        )
+    token, certificates = folder / "token", folder / "ca.crt"
+    create = ("create", "token", _USER, "--audience=taas.dev", "--duration=24h")
+    token.write_text(cluster.kubectl("-n", NAMESPACE, *create))
+    # There as soon as a controller leads for the first time.
+    wait_until("the certificate", lambda: _authority(cluster))
+    certificates.write_bytes(_authority(cluster))
+    known = {
+        "TAAS_TOKEN_FILE": str(token),
+        "TAAS_CA_FILE": str(certificates),
+        "TAAS_SERVER_NAME": f"taas.{NAMESPACE}.svc",
+    }
+    before = {name: os.environ.get(name) for name in known}
+    os.environ.update(known)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"name": name, "namespace": NAMESPACE}
+
+
+def _authority(cluster: Cluster) -> bytes:
+    query = "jsonpath={.data.ca\\.crt}"
+    words = ("-n", NAMESPACE, "get", "secret", "taas-tls", "--ignore-not-found", "-o", query)
+    return base64.b64decode(cluster.kubectl(*words))
 
 
 def _refuse_to_replace(cluster: Cluster) -> None:

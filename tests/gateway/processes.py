@@ -9,13 +9,16 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+from controller.access import certificates
 from controller.errors import ClusterUnavailable
 from controller.gateway.connection import Gateway
 
 # Bounds how long a broken test takes; nothing waits for it when all is well.
 BOUND_S = 90
+_NAME = "taas-gateway-test"
 _SERVING = re.compile(r"serving .* at (\S+)\n")
 
 
@@ -24,6 +27,17 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(BOUND_S):
         while not condition():  # noqa: ASYNC110  files and processes set no asyncio.Event
             await asyncio.sleep(0.005)
+
+
+def certificate_in(folder: Path) -> tuple[Path, Path, bytes]:
+    """Make a gateway's certificate and key in a folder; return them and who vouches for them."""
+    now = datetime.now(UTC)
+    authority = certificates.make_authority("test", now=now, days=1)
+    made = certificates.make(authority, [_NAME], now=now, days=1)
+    certificate, key = (folder / f"{kind}-{uuid.uuid4().hex}" for kind in ("crt", "key"))
+    certificate.write_bytes(made.certificate)
+    key.write_bytes(made.key)
+    return certificate, key, made.authority
 
 
 class GatewayProcess:
@@ -35,11 +49,15 @@ class GatewayProcess:
         self.token = folder / f"token-{self.secret}"
         self.token.write_text(self.secret + "\n")
         self._log = folder / f"log-{self.secret}"
+        certificate, key, self.authority = certificate_in(folder)
+        # Nobody asks there; the kernel finds a free port.
+        health = "127.0.0.1:0"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "controller.gateway", f"--root={root}"),
                     *("--listen=127.0.0.1:0", f"--token-file={self.token}"),
+                    *(f"--certificate={certificate}", f"--key={key}", f"--health={health}"),
                 ],
                 stderr=log,
             )
@@ -58,7 +76,7 @@ class GatewayProcess:
         await until(lambda: _SERVING.search(self.log) or not self.runs())
         serving = _SERVING.search(self.log)
         assert serving, self.log
-        return Gateway(serving[1], self.secret)
+        return Gateway(serving[1], self.secret, _NAME, self.authority)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Send the process a signal, wait until it has ended and return its exit code."""

@@ -23,18 +23,20 @@ from controller.gateway.pods import (
 
 SETTINGS = GatewaySettings(image="registry/taas-controller:1")
 POD = render_gateway("team-a", "taas-storage", SETTINGS, "secret-uid")
-SECRET = render_secret("team-a", "taas-storage", "the token")
+SECRET = render_secret("team-a", "taas-storage", {"token": b"the token", "tls.key": b"the key"})
 LONG = "c" * 200
 
 
 def test_the_secret_holds_the_token() -> None:
     assert base64.b64decode(SECRET["data"]["token"]) == b"the token"
+    assert base64.b64decode(SECRET["data"]["tls.key"]) == b"the key"
     assert SECRET["metadata"]["name"] == gateway_name("taas-storage")
     assert SECRET["metadata"]["namespace"] == "team-a"
 
 
 def test_the_token_is_nowhere_in_the_pod() -> None:
     assert "the token" not in json.dumps(POD)
+    assert "the key" not in json.dumps(POD)
 
 
 def test_the_pod_mounts_the_claim_and_the_secret() -> None:
@@ -64,7 +66,10 @@ def test_the_command_is_one_that_the_gateway_understands() -> None:
     assert (options.root, options.token_file) == (Path("/taas/storage"), Path("/taas/token/token"))
     port = int(options.listen.rpartition(":")[2])
     assert container["ports"][0]["containerPort"] == port
-    assert container["readinessProbe"]["grpc"]["port"] == port
+    assert options.certificate == Path("/taas/token/tls.crt")
+    assert options.key == Path("/taas/token/tls.key")
+    probed = int(options.health.rpartition(":")[2])
+    assert container["readinessProbe"]["grpc"]["port"] == probed
 
 
 def test_the_pod_is_restricted() -> None:

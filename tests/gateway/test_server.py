@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from controller.gateway.connection import channel_to
 from controller.gateway.token import TokenFile, bearer
 from controller.model import Job
 from protos.taas.v1 import storage_service_pb2 as pb
 from protos.taas.v1 import storage_service_pb2_grpc
-from tests.gateway.processes import BOUND_S, GatewayProcess, ProcessPods
+from tests.gateway.processes import BOUND_S, GatewayProcess, ProcessPods, certificate_in
 from trainer.storage import JobPaths
 
 CODE = grpc.StatusCode
@@ -32,7 +34,7 @@ async def process(pods: ProcessPods) -> GatewayProcess:
 
 @pytest.fixture
 async def channel(process: GatewayProcess) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel((await process.gateway()).address) as channel:
+    async with channel_to(await process.gateway()) as channel:
         yield channel
 
 
@@ -105,6 +107,29 @@ async def test_with_the_token_every_call_is_answered(
     assert await upload.code() is CODE.OK
 
 
+async def test_nothing_is_said_in_the_clear(process: GatewayProcess, job: Job) -> None:
+    address = (await process.gateway()).address
+    async with grpc.aio.insecure_channel(address) as plain:
+        stub = storage_service_pb2_grpc.StorageServiceStub(plain)
+        request = pb.GetLogSizeRequest(job=named(job))
+        assert await code(stub.GetLogSize(request, metadata=bearer(process.secret))) is (
+            CODE.UNAVAILABLE
+        )
+
+
+async def test_another_listener_at_the_address_gets_no_token(
+    process: GatewayProcess, pods: ProcessPods, job: Job
+) -> None:
+    await pods.ensure("default", "other")
+    other = await pods.running["default", "other"].gateway()
+    expected = replace(await process.gateway(), address=other.address)
+    async with channel_to(expected) as channel:
+        stub = storage_service_pb2_grpc.StorageServiceStub(channel)
+        call = stub.GetLogSize(pb.GetLogSizeRequest(job=named(job)), metadata=bearer("x"))
+        with pytest.raises(grpc.aio.AioRpcError, match="CERTIFICATE_VERIFY_FAILED"):
+            await call
+
+
 async def test_health_needs_no_token_but_no_wrong_one(
     channel: grpc.aio.Channel, process: GatewayProcess
 ) -> None:
@@ -170,7 +195,9 @@ def test_an_address_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 
 def start(root: Path, token: Path, listen: str) -> subprocess.CompletedProcess[str]:
+    certificate, key, _ = certificate_in(root)
     options = [f"--root={root}", f"--token-file={token}", f"--listen={listen}"]
+    options += [f"--certificate={certificate}", f"--key={key}", "--health=127.0.0.1:0"]
     command = [sys.executable, "-m", "controller.gateway", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf import json_format
 
+from controller.access.rules import RULES
 from controller.config import KubernetesConfig, parse_arguments
 from controller.gateway import pods as gateway
 from controller.kubernetes.leader import LABEL_LEADER
@@ -80,6 +82,37 @@ def test_the_controller_understands_its_arguments() -> None:
     assert isinstance(config, KubernetesConfig)
     ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
     assert (config.listen, config.health) == (f"[::]:{ports['grpc']}", f"[::]:{ports['health']}")
+
+
+def test_the_controller_may_keep_its_certificate() -> None:
+    pod = one("Deployment", "taas-controller")["spec"]["template"]["spec"]
+    config = parse_arguments(pod["containers"][0]["args"])
+    (rule,) = one("Role", "taas-certificate")["rules"]
+    assert isinstance(config, KubernetesConfig)
+    assert rule["resourceNames"] == [config.tls_secret]
+
+
+def granted(*roles: str) -> set[tuple[str, str]]:
+    """Return (resource, verb) that ClusterRoles give."""
+    rules = [rule for role in roles for rule in one("ClusterRole", role)["rules"]]
+    return {(what, verb) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
+
+
+def test_people_with_edit_may_make_every_call() -> None:
+    request = SimpleNamespace(
+        name="namespaces/a/trainingJobs/b",
+        parent="namespaces/a",
+        header=SimpleNamespace(parent="namespaces/a"),
+    )
+    of_a_job = SimpleNamespace(parent=request.name)
+    edit = granted("taas-user-view", "taas-user-edit")
+    for method, rule in RULES.items():
+        if rule.action is not None:
+            action = rule.action(of_a_job if "File" in method or "Check" in method else request)
+            what = "/".join(filter(None, ("trainingjobs", action.subresource)))
+            assert (what, action.verb) in edit, method
+            reads = action.verb in ("get", "list", "watch")
+            assert ((what, action.verb) in granted("taas-user-view")) is reads, method
 
 
 def test_network_policies_name_pods_and_ports_as_they_are() -> None:

@@ -1,0 +1,182 @@
+"""The interceptor that every call goes through: who makes it, may he, and does he make too many."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from controller.access import rules
+from controller.access.callers import Action, Caller, PodIdentity, calling, worker_pod
+from controller.access.ports import Access
+from controller.access.turns import Turns
+from controller.errors import PermissionDenied, TaasError
+
+_log = logging.getLogger(__name__)
+
+TOKEN_HEADER = "authorization"
+_SCHEME = "bearer "
+# How long a stream goes on before the right to it is asked for again; nothing is sent in between
+# that the next question would have held back.
+RECHECK_S = 300.0
+# Streams of one pod: an agent has one, and for a moment the one before it.
+_STREAMS_OF_A_POD = 4
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
+    """Lets a call through when the rules allow it. Goes inside the ErrorInterceptor.
+
+    Who calls is found out before the request is read; what he may do when it is there. A method
+    without a rule is refused to all.
+    """
+
+    def __init__(self, access: Access, turns: Turns, *, recheck_s: float = RECHECK_S) -> None:
+        self._access = access
+        self._turns = turns
+        self._recheck_s = recheck_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler of a call, guarded, or one that tells why not."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        rule = rules.RULES.get(method)
+        token = _token(handler_call_details.invocation_metadata)
+        try:
+            if rule is None:
+                _log.error("%s has no rule in controller.access.rules; nobody may call it", method)
+                raise PermissionDenied(f"nobody may call {method}")
+            if rule.who is rules.Who.ANYBODY:
+                return handler
+            if rule.who is rules.Who.WORKER:
+                return self._for_worker(handler, await self._access.pod(token))
+            return self._for_caller(handler, rule, await self._access.caller(token))
+        except TaasError as error:
+            return _refusal(error)
+
+    def _for_worker(self, handler: Any, pod: PodIdentity) -> Any:
+        async def behavior(requests: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._turns.stream(f"pod {pod.uid}", most=_STREAMS_OF_A_POD):
+                worker_pod.set(pod)
+                async with aclosing(handler.stream_stream(requests, context)) as answers:
+                    async for answer in answers:
+                        yield answer
+
+        return _like(handler, behavior)
+
+    def _for_caller(self, handler: Any, rule: rules.Rule, caller: Caller) -> Any:
+        behavior = getattr(handler, _kind(handler))
+
+        async def call(request: Any, context: Any) -> Any:
+            async with self._turns.call(caller.name):
+                await self._check(caller, rule, request)
+                return await behavior(request, context)
+
+        async def receive(requests: AsyncIterator[Any], context: Any) -> Any:
+            async with self._turns.stream(caller.name):
+                first = await _first(requests)
+                if first:
+                    await self._check(caller, rule, first[0])
+                return await behavior(_after(first, requests), context)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            loop = asyncio.get_running_loop()
+            async with self._turns.stream(caller.name):
+                # Without a request of its own to look at, to be known is enough.
+                asked = None if handler.request_streaming else request
+                await self._check(caller, rule, asked)
+                again = loop.time() + self._recheck_s
+                async with aclosing(behavior(request, context)) as answers:
+                    async for answer in answers:
+                        if loop.time() > again:
+                            await self._check(caller, rule, asked)
+                            again = loop.time() + self._recheck_s
+                        yield answer
+
+        async def write(request: Any, context: Any) -> Any:
+            async with self._turns.stream(caller.name):
+                await self._check(caller, rule, request)
+                return await behavior(request, context)
+
+        # A handler that streams yields its answers, or writes them to the context.
+        if inspect.isasyncgenfunction(behavior):
+            return _like(handler, stream)
+        if handler.request_streaming:
+            return _like(handler, receive)
+        return _like(handler, write if handler.response_streaming else call)
+
+    async def _check(self, caller: Caller, rule: rules.Rule, request: Any) -> None:
+        """Raise PermissionDenied unless the caller may do what the request asks for."""
+        calling.set(caller)
+        if rule.action is None:
+            return
+        action = rule.action(request)
+        verdict = await self._access.verdict(caller, action)
+        if not verdict.allowed:
+            raise PermissionDenied(denial(caller, action, verdict.reason))
+
+
+def denial(caller: Caller, action: Action, reason: str) -> str:
+    """Return what a caller is told who may not do a thing."""
+    why = f" ({reason})" if reason else ""
+    return (
+        f"{caller.name} may not {action}{why}; ask who administers it for a role that allows "
+        "this, such as edit"
+    )
+
+
+def _token(metadata: Any) -> str:
+    """Return the bearer token of a call, "" if it has none."""
+    for key, value in metadata or ():
+        if key == TOKEN_HEADER and isinstance(value, str):
+            is_bearer = value[: len(_SCHEME)].lower() == _SCHEME
+            return value[len(_SCHEME) :].strip() if is_bearer else ""
+    return ""
+
+
+def _refusal(error: TaasError) -> Any:
+    """Return a handler that reads nothing and ends a call of any kind with the error."""
+
+    async def refuse(requests: Any, context: Any) -> None:
+        raise error
+
+    # On the wire a call of any kind is a stream both ways.
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _kind(handler: Any) -> str:
+    kind = "stream" if handler.request_streaming else "unary"
+    return kind + ("_stream" if handler.response_streaming else "_unary")
+
+
+def _like(handler: Any, behavior: Any) -> Any:
+    """Return a handler of the same kind with another behaviour."""
+    return getattr(grpc, f"{_kind(handler)}_rpc_method_handler")(
+        behavior,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+async def _first(requests: AsyncIterator[Any]) -> list[Any]:
+    """Return the first message of a stream, nothing if it has none."""
+    async for request in requests:
+        return [request]
+    return []
+
+
+async def _after(first: list[Any], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    for request in first:
+        yield request
+    async for request in requests:
+        yield request

@@ -1,0 +1,75 @@
+"""Nobody makes too many calls at once: what one caller does leaves room for the others.
+
+A caller's short calls take turns, a few at a time, so that a flood of them waits in its own line;
+his streams are counted. Beyond that he is told the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from controller.errors import LimitExceeded
+from controller.limits import CallLimits
+
+
+@dataclass(slots=True)
+class _Line:
+    """One caller's place; gone when he has nothing under way."""
+
+    turn: asyncio.Semaphore
+    calls: int = 0
+    streams: int = 0
+
+
+@dataclass(slots=True)
+class Turns:
+    """Who has how much under way."""
+
+    limits: CallLimits
+    _lines: dict[str, _Line] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def call(self, caller: str) -> AsyncIterator[None]:
+        """Be one of a caller's short calls, once it is its turn. Raises LimitExceeded."""
+        line, most = self._line(caller), self.limits.calls + self.limits.waiting
+        if line.calls >= most:
+            raise LimitExceeded(
+                "calls", f"{caller} has {line.calls} calls under way, the most are {most}; wait"
+            )
+        line.calls += 1
+        try:
+            async with line.turn:
+                yield
+        finally:
+            line.calls -= 1
+            self._leave(caller, line)
+
+    @asynccontextmanager
+    async def stream(self, caller: str, *, most: int = 0) -> AsyncIterator[None]:
+        """Be one of a caller's streams. Raises LimitExceeded beyond `most`, by default that of
+        the limits."""
+        line, most = self._line(caller), most or self.limits.streams
+        if line.streams >= most:
+            raise LimitExceeded(
+                "streams",
+                f"{caller} has {line.streams} streams open, the most are {most}; close some",
+            )
+        line.streams += 1
+        try:
+            yield
+        finally:
+            line.streams -= 1
+            self._leave(caller, line)
+
+    def _line(self, caller: str) -> _Line:
+        line = self._lines.get(caller)
+        if line is None:
+            line = self._lines[caller] = _Line(asyncio.Semaphore(self.limits.calls))
+        return line
+
+    def _leave(self, caller: str, line: _Line) -> None:
+        if not line.calls and not line.streams:
+            del self._lines[caller]

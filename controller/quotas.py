@@ -1,0 +1,44 @@
+"""Room for more jobs and workers in a namespace.
+
+Callers of the API are held to it. The other door, kubectl, is bounded by a ResourceQuota of the
+namespace; two calls at the same moment may both find the last room.
+"""
+
+from __future__ import annotations
+
+from controller.errors import LimitExceeded
+from controller.limits import Limits
+from controller.model import Job, Phase
+from controller.ports import JobStore, ListFilter
+
+_UNFINISHED = frozenset(phase.value for phase in Phase if not phase.final)
+_PAGE = 500
+
+
+async def check_room(store: JobStore, limits: Limits, job: Job) -> None:
+    """Raise LimitExceeded unless the unfinished jobs of the namespace leave room for this one as
+    it is to be; as it is in the store it does not count."""
+    jobs, workers, token = 0, 0, ""
+    while True:
+        wanted = ListFilter(namespace=job.key.namespace, phases=_UNFINISHED)
+        page = await store.list(wanted, _PAGE, token)
+        others = [other for other in page.jobs if other.key != job.key]
+        jobs += len(others)
+        workers += sum(other.spec.workers for other in others)
+        token = page.next_token
+        if not token:
+            break
+    where = f"in namespace {job.key.namespace}"
+    if jobs >= limits.max_jobs:
+        raise LimitExceeded(
+            "jobs",
+            f"{jobs} jobs {where} are not finished, the most are {limits.max_jobs}; wait for "
+            "some, or cancel them",
+        )
+    if workers + job.spec.workers > limits.max_namespace_workers:
+        raise LimitExceeded(
+            "workers",
+            f"the unfinished jobs {where} have {workers} workers and this one wants "
+            f"{job.spec.workers}, the most are {limits.max_namespace_workers}; wait for some, or "
+            "ask for fewer",
+        )
