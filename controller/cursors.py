@@ -12,6 +12,8 @@ from controller.errors import InvalidJob
 
 # Nothing has so many entries, records or bytes; a database and a disk still take the number.
 _MOST = 2**53
+# Room for the offsets of ten thousand workers.
+_MOST_CHARS = 512 * 1024
 _REMEDY = "send a cursor that this job's own stream gave, or none to start from the beginning"
 
 
@@ -85,6 +87,8 @@ def _encode(value: list[Any]) -> str:
 
 
 def _decode(text: str) -> Any:
+    if len(text) > _MOST_CHARS:
+        return None
     try:
         return json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, RecursionError):

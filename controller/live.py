@@ -15,6 +15,9 @@ from protos.taas.v1 import history_pb2
 
 # Enough to bridge a watcher's storage read; older records are read from storage.
 _RECORDS_KEPT = 512
+# Bytes of one that is kept at all, and of all that are: a worker may say what it likes.
+_MOST_RECORD_BYTES = 64 * 1024
+_MOST_RECORDS_BYTES = 1024 * 1024
 _LOG_BYTES_KEPT = 256 * 1024
 
 
@@ -83,7 +86,8 @@ class LiveJob:
         self.signal = Signal()
         self.log_followers: dict[int, int] = {}
         self._logs: dict[int, LogTail] = {}
-        self._records: deque[history_pb2.Record] = deque(maxlen=_RECORDS_KEPT)
+        self._records: deque[history_pb2.Record] = deque()
+        self._records_bytes = 0
 
     def add_record(self, record: history_pb2.Record) -> None:
         """Take a record from the chief's agent and wake the watchers."""
@@ -92,14 +96,22 @@ class LiveJob:
             return
         if newest is not None and (newest[0], newest[1] + 1) != told:
             # A gap: what is before it must come from storage, in order.
-            self._records.clear()
-        self._records.append(record)
+            self._clear()
+        size = record.ByteSize()
+        if size <= _MOST_RECORD_BYTES:
+            self._records.append(record)
+            self._records_bytes += size
+        else:
+            # Watchers are woken, and find it in storage.
+            self._clear()
+        while len(self._records) > _RECORDS_KEPT or self._records_bytes > _MOST_RECORDS_BYTES:
+            self._records_bytes -= self._records.popleft().ByteSize()
         self.signal.set()
 
     def forget_records(self) -> None:
         """Leave all records to storage and wake the watchers: an agent that calls may have
         written some that it could not tell."""
-        self._records.clear()
+        self._clear()
         self.signal.set()
 
     @property
@@ -107,6 +119,10 @@ class LiveJob:
         """Generation and index of the newest record, None before the first."""
         newest = self._records[-1] if self._records else None
         return (newest.generation, newest.index) if newest is not None else None
+
+    def _clear(self) -> None:
+        self._records.clear()
+        self._records_bytes = 0
 
     def records(self, generation: int, start: int) -> Sequence[history_pb2.Record]:
         """Return the records of a generation from that index on, or nothing if that one is

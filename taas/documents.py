@@ -42,6 +42,10 @@ _METADATA_OF_CLUSTER = (
     "uid",
 )
 
+# The API server takes no larger objects.
+_MOST_BYTES = 3 * 1024 * 1024
+_MOST_NODES = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -88,20 +92,49 @@ def parse_spec(raw: Mapping[str, Any]) -> TrainingJobSpec:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
+        text = _start(path)
         # JSON is YAML, so one parser reads both.
-        documents = list(yaml.safe_load_all(path.read_text("utf-8")))
+        documents = list(yaml.safe_load_all(text))
     except OSError as error:
         raise InvalidRequest.of(str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidRequest.of(str(path), f"is not UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise InvalidRequest.of(str(path), f"is neither YAML nor JSON: {text}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        # The parser lets the errors of dates, numbers and depths through as they are.
+        why = " ".join(str(error).split())
+        raise InvalidRequest.of(str(path), f"is neither YAML nor JSON: {why}") from error
+    if not _is_small(documents):
+        raise InvalidRequest.of(
+            str(path), f"holds more than {_MOST_NODES} values; write out what its aliases repeat"
+        )
     if len(documents) != 1:
         raise InvalidRequest.of(
             str(path), f"holds {len(documents)} documents; write one job a file"
         )
     return _mapping(documents[0], str(path))
+
+
+def _start(path: Path) -> str:
+    """Return the text of a file that is no larger than a job document."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise InvalidRequest.of(str(path), f"is larger than {_MOST_BYTES} bytes; no job is")
+    return data.decode("utf-8")
+
+
+def _is_small(value: object) -> bool:
+    """Say whether all values that a value is made of, counted as often as aliases repeat them,
+    are few. One that contains itself is not."""
+    left, waiting = _MOST_NODES, [value]
+    while waiting and left > 0:
+        left -= 1
+        match waiting.pop():
+            case dict() as mapping:
+                waiting += [*mapping.keys(), *mapping.values()]
+            case list() | tuple() | set() as several:
+                waiting += several
+    return not waiting
 
 
 def _mapping(value: object, field: str) -> Mapping[str, Any]:

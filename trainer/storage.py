@@ -17,12 +17,17 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+# A manifest has a hundred bytes for each of its files; a model of a hundred thousand shards fits.
+MOST_METADATA_BYTES = 16 * 1024 * 1024
 _CHECKPOINT_ID = re.compile(r"step-(\d{10})\.g(\d{6})")
 
 
@@ -84,6 +89,20 @@ class JobPaths:
         return self.logs / f"worker-{worker}.log"
 
 
+def read_small(path: Path, most_bytes: int = MOST_METADATA_BYTES) -> str:
+    """Return the text of a small file that programs of users may have put there: a link, a pipe or
+    something large in its place is refused. Raises OSError or ValueError."""
+    # NONBLOCK: opening a pipe must not wait for its other end.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"{path} is larger than {most_bytes} bytes")
+    return data.decode()
+
+
 def source_archive(root: Path, digest: str) -> Path:
     """Return where the packed source folder of that digest lies."""
     return root / "sources" / f"{digest}.tar.gz"
@@ -98,6 +117,10 @@ def parse_checkpoint_id(text: str) -> tuple[int, int] | None:
     """Return (step, generation) of a checkpoint's folder name, or None if it is none."""
     match = _CHECKPOINT_ID.fullmatch(text)
     return (int(match[1]), int(match[2])) if match else None
+
+
+# What the wrong kind of JSON document raises: too deep, infinite, or of other types.
+_NO_DOCUMENT = (KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +168,14 @@ class Manifest:
             manifest = Manifest(
                 int(raw["step"]), int(raw["generation"]), float(raw["time"]), files, metrics
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (ValueError, *_NO_DOCUMENT) as error:
             raise ValueError(f"not a checkpoint manifest: {error!r}") from error
+        numbers = (manifest.step, manifest.generation, *(entry.size for entry in files))
+        if not all(0 <= number < 2**63 for number in numbers) or not math.isfinite(manifest.time):
+            raise ValueError("not a checkpoint manifest: its numbers are out of range")
         for entry in manifest.files:
-            if entry.path.startswith("/") or ".." in Path(entry.path).parts:
+            outside = entry.path.startswith("/") or ".." in Path(entry.path).parts
+            if outside or "\0" in entry.path:
                 raise ValueError(f"manifest names a file outside its folder: {entry.path!r}")
         return manifest
 
@@ -170,9 +197,9 @@ def read_fences(paths: JobPaths) -> tuple[Fence, ...]:
     fences = []
     for path in sorted(paths.fences.glob("g*.json")):
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(read_small(path))
             fences.append(Fence(int(raw["generation"]), int(raw["base_step"])))
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, OSError, *_NO_DOCUMENT):
             continue
     return tuple(fences)
 
@@ -192,12 +219,14 @@ def committed(paths: JobPaths) -> tuple[Manifest, ...]:
     """Return the committed checkpoints of a job that count, newest step first.
 
     Reads manifests only; whether the files are sound is for the restore to check. A folder
-    whose manifest is unreadable or names another checkpoint is passed over.
+    whose manifest is unreadable or names another checkpoint is passed over, and so is a link.
     """
     manifests = []
     for path in paths.checkpoints.glob(f"step-*/{MANIFEST}"):
+        if path.parent.is_symlink():
+            continue
         try:
-            manifest = Manifest.from_json(path.read_text())
+            manifest = Manifest.from_json(read_small(path))
         except (ValueError, OSError):
             continue
         if manifest.id == path.parent.name:

@@ -16,6 +16,7 @@ from controller.gateway.losses import check_lost
 from controller.gateway.pool import ClaimMissing, GatewayPool, Lease
 from controller.gateway.uploads import GatewaySourceWriter
 from controller.local.storage import check_range
+from controller.local.tree_files import check_listable
 from controller.local.uploads import check_digest
 from controller.model import Checkpoint, Job
 from protos.taas.v1 import storage_service_pb2 as pb
@@ -57,7 +58,11 @@ class GatewayStorage:
                 limit=limit - len(lines),
             )
 
-        await self._read(job, "ReadRecords", rest, lambda reply: lines.extend(reply.lines))
+        def take(reply: pb.ReadRecordsResponse) -> None:
+            lines.extend(reply.lines)
+            _within(len(lines), limit)
+
+        await self._read(job, "ReadRecords", rest, take)
         return lines
 
     async def read_log(self, job: Job, worker: int, offset: int, limit: int) -> tuple[int, bytes]:
@@ -80,6 +85,7 @@ class GatewayStorage:
                 begin = reply.offset
             if reply.offset == begin + len(data):
                 data.extend(reply.data)
+                _within(len(data), limit)
 
         await self._read(job, "ReadLog", rest, take)
         return begin, bytes(data)
@@ -100,6 +106,7 @@ class GatewayStorage:
 
         def take(reply: pb.ListStoredCheckpointsResponse) -> None:
             found.extend(map(wire.checkpoint_from_wire, reply.checkpoints))
+            check_listable(len(found), 0)
 
         await self._read(job, "ListStoredCheckpoints", all_of_them, take)
         return tuple(found)
@@ -108,13 +115,19 @@ class GatewayStorage:
         """Return (path, bytes) of a checkpoint's files, or of the output folder for None, sorted.
         Raises JobNotFound for an unknown checkpoint."""
         found: list[tuple[str, int]] = []
+        chars = 0
 
         def all_of_them() -> pb.ListStoredFilesRequest:
+            nonlocal chars
             found.clear()
+            chars = 0
             return pb.ListStoredFilesRequest(tree=_tree(job, checkpoint))
 
         def take(reply: pb.ListStoredFilesResponse) -> None:
+            nonlocal chars
             found.extend((file.path, file.size_bytes) for file in reply.files)
+            chars += sum(len(file.path) for file in reply.files)
+            check_listable(len(found), chars)
 
         await self._read(job, "ListStoredFiles", all_of_them, take)
         return tuple(found)
@@ -135,7 +148,11 @@ class GatewayStorage:
                 limit=limit - len(data),
             )
 
-        await self._read(job, "ReadStoredFile", rest, lambda reply: data.extend(reply.data))
+        def take(reply: pb.ReadStoredFileResponse) -> None:
+            data.extend(reply.data)
+            _within(len(data), limit)
+
+        await self._read(job, "ReadStoredFile", rest, take)
         return bytes(data)
 
     async def has_source(self, namespace: str, claim: str, digest: str) -> bool:
@@ -230,6 +247,13 @@ async def _attempts(lease: Lease, attempt: Callable[[Connection], Awaitable[_T]]
     raise ClusterUnavailable(
         f"{lease} was lost {_MOST_LOSSES} times during one call; its pod's log may say why"
     )
+
+
+def _within(found: int, limit: int) -> None:
+    """Raise ClusterUnavailable when more came than was asked for: whoever may change the pods of
+    his namespace can make a gateway say anything."""
+    if found > limit:
+        raise ClusterUnavailable("a storage gateway sent more than it was asked for")
 
 
 def _claim(job: Job) -> str:

@@ -11,6 +11,11 @@ _STRIDE = 256
 # Files whose positions are remembered.
 _MAX_FILES = 512
 _BLOCK = 1 << 16
+# Bytes of a line that are given; what follows up to its end is passed over. A record has a few
+# hundred, but the file lies where a user's program can write whatever it likes.
+_MOST_LINE_BYTES = 1 << 20
+# A line of which this much was read without an end is not waited for: it counts as torn.
+_MOST_TORN_BYTES = 1 << 26
 
 
 @dataclass(slots=True)
@@ -37,16 +42,23 @@ class LineFiles:
         number = min(start // _STRIDE, len(known.offsets) - 1)
         offset, number = known.offsets[number], number * _STRIDE
         lines: list[str] = []
-        rest = b""
-        while len(lines) < limit and (block := os.pread(fd, _BLOCK, offset + len(rest))):
-            *complete, rest = (rest + block).split(b"\n")
-            for line in complete:
+        line, size = bytearray(), 0  # what is kept of the line at the offset, and what was read
+        while len(lines) < limit and size < _MOST_TORN_BYTES:
+            block = os.pread(fd, _BLOCK, offset + size)
+            if not block:
+                break
+            *ends, rest = block.split(b"\n")
+            for part in ends:
+                line += part[: _MOST_LINE_BYTES - len(line)]
                 if number >= start and len(lines) < limit:
                     lines.append(line.decode(errors="replace"))
-                offset += len(line) + 1
+                offset += size + len(part) + 1
                 number += 1
+                line, size = bytearray(), 0
                 if number % _STRIDE == 0:
                     known.offsets[number // _STRIDE] = offset
+            line += rest[: _MOST_LINE_BYTES - len(line)]
+            size += len(rest)
         return lines
 
     def forget(self, owner: str) -> None:

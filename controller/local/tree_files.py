@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from controller.errors import LimitExceeded
+
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # NONBLOCK: opening a pipe must not wait for its other end.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -24,6 +26,8 @@ _NOT_THERE = (
     errno.ENXIO,
     errno.ENAMETOOLONG,
 )
+MOST_FILES = 100_000
+_MOST_NAME_CHARS = 8 * 1024 * 1024
 # Name prefix of what is still being written.
 _UNFINISHED = ".tmp"
 
@@ -53,17 +57,34 @@ def open_file(root: Path, path: Path) -> int:
 
 def listing(root: Path, tree: Path) -> tuple[tuple[str, int], ...]:
     """Return (path, bytes) of the regular files of a tree below the root, sorted; () if there is
-    no such tree. Links, unfinished files and names that are no UTF-8 are left out."""
+    no such tree. Links, unfinished files and names that are no UTF-8 are left out. Raises
+    LimitExceeded for a tree too large to be listed."""
     try:
         folder = _open_folder(root, tree.relative_to(root))
     except OSError as error:
         if error.errno in _NOT_THERE:
             return ()
         raise
+    found, size = [], 0
     try:
-        return tuple(sorted(_walk(folder)))
+        for path, bytes_ in _walk(folder):
+            found.append((path, bytes_))
+            size += len(path)
+            check_listable(len(found), size)
     finally:
         os.close(folder)
+    return tuple(sorted(found))
+
+
+def check_listable(files: int, name_chars: int) -> None:
+    """Raise LimitExceeded if so many files, with names so long together, are too many for one
+    listing: it is held in memory and sent in one message."""
+    if files > MOST_FILES or name_chars > _MOST_NAME_CHARS:
+        raise LimitExceeded(
+            "files",
+            f"more than {MOST_FILES} files, or {_MOST_NAME_CHARS} characters of names, cannot be "
+            "listed; let the job pack them into archives",
+        )
 
 
 def _walk(folder: int) -> Iterator[tuple[str, int]]:
