@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -188,9 +189,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         method = str(handler_call_details.method)
         strict = method.split("/")[1] in self._strict
         make = getattr(grpc, f"{kind}_rpc_method_handler")
+        decode = handler.request_deserializer
         return make(
-            _guarded(behavior, method, checked if strict else _as_it_is),
-            request_deserializer=handler.request_deserializer,
+            _guarded(
+                behavior,
+                method,
+                check=checked if strict else _as_it_is,
+                sound=_all_sound if handler.request_streaming else _sound,
+            ),
+            request_deserializer=_decoder(decode) if decode is not None else None,
             response_serializer=handler.response_serializer,
         )
 
@@ -199,20 +206,53 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands for bytes that are no message: gRPC would tell of them as a defect of ours."""
+
+    why: str
+
+
+def _decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            return _Undecodable(str(error))
+
+    return decoded
+
+
+def _sound(request: Any) -> Any:
+    """Return a message. Raises InvalidJob for what is none."""
+    if isinstance(request, _Undecodable):
+        raise InvalidJob("request", f"is no message of this method: {request.why}")
+    return request
+
+
+async def _all_sound(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _sound(request)
+
+
 def _guarded(
-    behavior: Callable[..., Any], method: str, check: Callable[[Any], Any]
+    behavior: Callable[..., Any],
+    method: str,
+    *,
+    check: Callable[[Any], Any],
+    sound: Callable[[Any], Any],
 ) -> Callable[..., Any]:
     """Wrap a handler in one of its own kind: gRPC looks at what kind of function it is."""
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            return await behavior(check(request), context)
+            return await behavior(check(sound(request)), context)
         except Exception as error:
             await _end(error, context, method)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async with aclosing(behavior(check(request), context)) as responses:
+            async with aclosing(behavior(check(sound(request)), context)) as responses:
                 async for response in responses:
                     yield response
         except Exception as error:
