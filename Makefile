@@ -48,6 +48,7 @@ check-protos: install  ## Lint, compatibility and drift of the wire contract
 	for file in "$$tmp"/protos/taas/v1/*; do cmp "$$file" "protos/taas/v1/$${file##*/}" || \
 	{ echo "generated code is stale: run make protos"; exit 1; }; done
 
+INPUTS ?= 100000
 OUT ?= .
 protos: $(PROTOC_VENV)/.installed  ## Generate the code from protos/
 	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc -I . --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) $(PROTO_FILES)
@@ -70,6 +71,16 @@ crd: install  ## Generate the custom resource from protos/
 images: install  ## Build the images of controller and trainer with Docker, or else with buildah
 	$(BIN)/python -m tools.images
 
+licences: install  ## List what the images hold, with licences
+	$(BIN)/python -m tools.sbom licences
+
+sbom: install  ## Write the bills of materials of the images (CycloneDX) into build/
+	mkdir -p build
+	for image in controller trainer; do $(BIN)/python -m tools.sbom $$image > build/sbom-$$image.json; done
+
+fuzz: install  ## Look for inputs that break a reader or an RPC; INPUTS=N of each
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
+
 e2e: install  ## Run the tests on a real Kubernetes that they bring up (root), or on KUBECONFIG's
 	$(BIN)/python -m pytest -q -m cluster tests
 
@@ -87,4 +98,4 @@ bench: install  ## Compare the demo's training with a bare loop
 clean:  ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo check test check-protos protos lock crd images e2e release-protos format bench clean
+.PHONY: help install demo check test check-protos protos lock crd images licences sbom fuzz e2e release-protos format bench clean
