@@ -48,7 +48,8 @@ class Agreement:
     def _together(self, own: Any) -> Any:
         def replica(value: Any) -> Any:
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+            # Made here, it has a device, which the strategy needs to know.
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
         reduced = self._strategy.run(replica, args=(own,))
         return self._strategy.experimental_local_results(reduced)[0]
