@@ -10,7 +10,10 @@ import sys
 import threading
 import traceback
 import types
+import zlib
 from pathlib import Path
+
+import keras
 
 from trainer import progress, strategy, tracebacks
 from trainer.chief import chief_of
@@ -83,6 +86,8 @@ class _Run:
         sys.modules["__main__"] = module
         with io.open_code(str(self._file)) as file:
             code = compile(file.read(), str(self._file), "exec")
+        # Workers that shuffle by different numbers would not see the same global batches.
+        keras.utils.set_random_seed(zlib.crc32(self._assignment.job_uid.encode()))
         try:
             with self._group.around_script():
                 exec(code, module.__dict__)

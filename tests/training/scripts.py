@@ -44,6 +44,20 @@ model.save(os.path.join(os.environ["TAAS_OUTPUT_DIR"], "model.keras"))
 """
 )
 
+# A script that draws at random, without a seed of its own.
+UNSEEDED = (
+    _DATA
+    + """
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+order = [int(n) for n in tf.data.Dataset.range(20).shuffle(20)]
+with strategy.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer="sgd", loss="mse")
+history = model.fit(x, y, batch_size=8, epochs=2)
+tell(order=order, drawn=float(np.random.random()), weights=weigh(model), **history.history)
+"""
+)
+
 # Two trainings one after the other, the second of the first's model and of a new one.
 SEVERAL_FITS = (
     _DATA

@@ -84,6 +84,14 @@ def test_a_bad_end_is_told_in_the_scripts_own_words(
     assert "trainer/script" not in failure["details"]
 
 
+def test_workers_draw_the_same_random_numbers(make: Scripts) -> None:
+    group = make.job(scripts.UNSEEDED).start(2)
+    assert group.wait() == [0, 0], group.logs()
+    (one,), (other,) = facts(group, 0), facts(group, 1)
+    assert one == other
+    assert one["order"] != list(range(20))
+
+
 def test_a_loop_with_a_strategy_of_its_own(make: Scripts) -> None:
     group = make.job(scripts.CUSTOM_LOOP).start(2)
     assert group.wait() == [0, 0], group.logs()
