@@ -78,8 +78,9 @@ class Group:
         ]
 
     def logs(self) -> str:
-        """Return the end of each process's output."""
-        return "\n".join(order.log.read_text()[-4000:] for order in self.orders)
+        """Return the beginning and the end of each process's output."""
+        texts = [order.log.read_text() for order in self.orders]
+        return "\n".join(t if len(t) < 6000 else f"{t[:2000]}\n...\n{t[-4000:]}" for t in texts)
 
 
 def _start(order: Order, packages: Sequence[Path]) -> Any:
