@@ -12,8 +12,7 @@ ENV_NAMESPACE = "TAAS_NAMESPACE"
 ENV_JOB = "TAAS_JOB"
 ENV_JOB_UID = "TAAS_JOB_UID"
 ENV_WORKER_INDEX = "TAAS_WORKER_INDEX"
-# Identity of the pod incarnation. Inherited by every process of the worker, so that the local
-# backend finds what a dead agent left behind.
+# Identity of the pod incarnation.
 ENV_POD_UID = "TAAS_POD_UID"
 # gRPC target of the controller, for example unix:/run/taas/taas.sock or taas-controller:8080.
 ENV_CONTROLLER = "TAAS_CONTROLLER"

@@ -200,11 +200,10 @@ class ProcessCluster:
 
     async def _watch(self, uid: str, pidfd: int) -> None:
         """Follow a pod from its leader's life to its removal."""
-        pid = self._entries[uid].pod.pid
         folder = self._folder / uid
         try:
             await self._until_dead(uid, pidfd)
-            await self._end_processes(uid, pid)
+            await self._end_processes(uid)
             end = leader.end_of(pidfd, folder)
         finally:
             os.close(pidfd)
@@ -236,7 +235,7 @@ class ProcessCluster:
                 if entry.pod.deadline is not None:
                     left_s = entry.pod.deadline - time.time()
                     if left_s <= 0:
-                        await self._end_processes(uid, entry.pod.pid)
+                        await self._end_processes(uid)
                         left_s = None
                     elif not warned:
                         warned = True
@@ -246,12 +245,12 @@ class ProcessCluster:
                     async with asyncio.timeout(left_s):
                         await entry.stirred.wait()
 
-    async def _end_processes(self, uid: str, session: int | None) -> None:
+    async def _end_processes(self, uid: str) -> None:
         """Kill until nothing of a pod is left. A machine out of descriptors is waited for."""
         empty = 0
         while empty < _EMPTY_SCANS:
             try:
-                found = await asyncio.to_thread(sweep.end_round, uid, session)
+                found = await asyncio.to_thread(sweep.end_round, uid)
             except OSError as error:
                 _log.warning("pod %s: looking for its processes: %s; again soon", uid, error)
                 found = 1
@@ -292,7 +291,7 @@ class ProcessCluster:
         running = await asyncio.to_thread(sweep.pods_below, self._folder)
         for uid in (folders | running) - self._entries.keys():
             _log.warning("pod %s is on no record; ending what is left of it", uid)
-            await self._end_processes(uid, None)
+            await self._end_processes(uid)
             try:
                 await asyncio.to_thread(remove_tree, self._folder / uid)
             except OSError as error:
@@ -323,7 +322,7 @@ class ProcessCluster:
 
     async def _end_lost(self, uid: str) -> None:
         """End what is left of a pod whose leader died while no controller looked."""
-        await self._end_processes(uid, None)
+        await self._end_processes(uid)
         await self._bury(uid, leader.end_of(None, self._folder / uid))
 
     # --- Bookkeeping

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from controller.local import marks
 from controller.model import PodPhase
 
 LOG_FILE = "agent.log"
@@ -50,14 +51,15 @@ def environment(own: Mapping[str, str], controller: Mapping[str, str]) -> dict[s
 
 
 def start(command: Sequence[str], env: Mapping[str, str], folder: Path) -> tuple[int, int]:
-    """Start a leader in a folder of its own, made here for the owner alone; return its process
-    id and a pidfd. Raises OSError, ValueError, and then nothing runs."""
+    """Start a leader in a folder of its own, made here for the owner alone and named by the
+    pod's uid; return its process id and a pidfd. Raises OSError, ValueError, and then nothing
+    runs."""
     for path in (folder, folder / SCRATCH):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with (folder / LOG_FILE).open("ab") as log:
+        with (folder / LOG_FILE).open("ab") as log, marks.marking(folder.name):
             process = subprocess.Popen(
                 command,
                 env=env,

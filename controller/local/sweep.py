@@ -1,9 +1,4 @@
-"""Finds and ends the processes of a pod, by the mark in their environment.
-
-A process of a pod carries the pod's uid in TAAS_POD_UID, and so does all that it starts, unless
-it clears the environment. While the leader is known to be the pod's, its session tells as well.
-What has left the session and cleared its environment is not found.
-"""
+"""Finds and ends the processes of a pod, by the mark that all of them bear."""
 
 from __future__ import annotations
 
@@ -16,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from controller.local import marks
 from trainer.contract import ENV_POD_UID, ENV_SCRATCH
 
 # Milliseconds one round waits for what it has killed; a process in a device driver may take
@@ -23,13 +19,12 @@ from trainer.contract import ENV_POD_UID, ENV_SCRATCH
 _ROUND_WAIT_MS = 1000
 
 
-def end_round(pod_uid: str, session: int | None) -> int:
+def end_round(pod_uid: str) -> int:
     """Kill what there is of a pod, wait for it to die, and return how many there were.
 
     One round may miss a process that is born while it looks: repeat until nothing is found.
-    `session` is the process id of the pod's leader, None when it may be another's by now.
     """
-    dying = [fd for pid in psutil.pids() if (fd := _kill(pid, pod_uid, session)) is not None]
+    dying = [fd for pid in psutil.pids() if (fd := _kill(pid, pod_uid)) is not None]
     for fd in dying:
         poller = select.poll()
         poller.register(fd, select.POLLIN)
@@ -38,9 +33,9 @@ def end_round(pod_uid: str, session: int | None) -> int:
     return len(dying)
 
 
-def _kill(pid: int, pod_uid: str, session: int | None) -> int | None:
+def _kill(pid: int, pod_uid: str) -> int | None:
     """Kill a process if it is of the pod, and return a pidfd to wait for its death on."""
-    if not _belongs(pid, pod_uid, session):
+    if not _belongs(pid, pod_uid):
         return None
     try:
         fd = os.pidfd_open(pid)
@@ -48,7 +43,7 @@ def _kill(pid: int, pod_uid: str, session: int | None) -> int | None:
         return None
     # The descriptor holds the process: what is checked now is what is killed.
     with suppress(ProcessLookupError, PermissionError):
-        if _belongs(pid, pod_uid, session):
+        if _belongs(pid, pod_uid):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
             return fd
     os.close(fd)
@@ -80,16 +75,11 @@ def holders(paths: frozenset[Path]) -> dict[Path, int]:
     return {path: pid for path, (_, pid) in found.items()}
 
 
-def _belongs(pid: int, pod_uid: str, session: int | None) -> bool:
+def _belongs(pid: int, pod_uid: str) -> bool:
     if pid == os.getpid():
         return False
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        if session is not None and os.getsid(pid) == session:
-            return True
-        return process.environ().get(ENV_POD_UID) == pod_uid
+        return marks.bears(pid, pod_uid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
         return False
 

@@ -4,6 +4,7 @@ deaf       ignore SIGTERM
 child      a child in the same session
 orphan     a child that leaves the session and whose parent is gone
 bare       a child in the same session with an empty environment
+stray      a child that leaves the session with an empty environment and whose parent is gone
 fork       a fork that holds everything the leader holds
 """
 
@@ -27,6 +28,9 @@ def _start(option: str) -> None:
         subprocess.run(["sh", "-c", "setsid sleep 100000 &"], check=True)
     elif option == "bare":
         subprocess.Popen(["/bin/sleep", "100000"], env={})
+    elif option == "stray":
+        script = "setsid env -i sh -c 'echo $$ > stray; exec sleep 100000' &"
+        subprocess.run(["sh", "-c", script], check=True)
     elif option == "fork":
         if os.fork() == 0:
             signal.pause()

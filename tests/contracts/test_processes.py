@@ -106,6 +106,42 @@ async def test_what_ignores_sigterm_is_killed_after_the_grace(
     assert living(family) == []
 
 
+async def _stray(scratch: Path) -> int:
+    """Return the process that has nothing of its pod any more."""
+    path = scratch / "stray"
+    await eventually(lambda: path.exists() and path.read_text())
+    pid = int(path.read_text())
+    # The shell that wrote it becomes the program itself.
+    await eventually(lambda: psutil.Process(pid).name() == "sleep")
+    assert psutil.Process(pid).environ().get(ENV_POD_UID) is None
+    return pid
+
+
+async def test_a_process_that_has_left_its_session_and_environment_ends_with_its_pod(
+    world: ProcessWorld,
+) -> None:
+    job = a_job()
+    await world.create(job, 0, "stray")
+    await world.create(job, 1, "stray")
+    scratches = [world.home / "pods" / (await world.pod(job, i)).uid / "scratch" for i in (0, 1)]
+    stray, neighbours = [await _stray(scratch) for scratch in scratches]
+    os.kill(await world.ready(job, 0), signal.SIGKILL)
+    await pods_until(world.cluster, job, lambda pods: pods[0].phase is PodPhase.FAILED)
+    assert living([stray, neighbours]) == [neighbours]
+
+
+async def test_what_a_pod_left_behind_while_nobody_looked_is_ended(tmp_path: Path) -> None:
+    job = a_job()
+    async with _controller(tmp_path, job, "stray") as controller:
+        await controller.kill()
+    (folder,) = (tmp_path / "home" / "pods").iterdir()
+    stray = await _stray(folder / "scratch")
+    os.kill(int((folder / "scratch" / "ready").read_text()), signal.SIGKILL)
+    async with _opened(tmp_path) as world:
+        await pods_until(world.cluster, job, lambda pods: pods[0].phase is PodPhase.FAILED)
+        assert living([stray]) == []
+
+
 async def test_one_pods_death_leaves_its_neighbour_alone(world: ProcessWorld) -> None:
     job = a_job()
     await world.create(job, 0, "child")
