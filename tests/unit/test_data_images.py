@@ -45,7 +45,7 @@ def test_sub_folders_are_the_classes_and_pictures_are_resized(folder: Path) -> N
         tf.TensorSpec([], tf.int64),
     )
     features, labels = examples.fetch(tf.range(6, dtype=tf.int64))
-    assert labels.numpy().tolist() == [0, 0, 1, 1, 2, 2]
+    assert sorted(labels.numpy().tolist()) == [0, 0, 1, 1, 2, 2]
     for pixels, label in zip(features.numpy(), labels.numpy(), strict=True):
         expected = picture(list(COLOURS.values())[label])[:6, :8]
         expected = np.broadcast_to(expected[0, 0], (6, 8, 3))
@@ -57,6 +57,74 @@ def test_grey_is_one_channel(folder: Path) -> None:
         tf.constant([0], tf.int64)
     )
     assert features.shape == [1, 4, 4, 1]
+
+
+def coloured(folder: Path, number: int, *, name: str = "{0}") -> Path:
+    """Fill a folder with as many pictures that all differ, and one class a colour."""
+    for i in range(number):
+        colour = [i % 256, i // 256 * 50, 7]
+        place = folder / sorted(COLOURS)[i % 3] / f"{name.format(i)}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(tf.io.encode_png(picture(colour, 2)).numpy())
+    return folder
+
+
+def seen(examples: data.Examples) -> list[tuple[list[int], int]]:
+    """Return (colour, label) of each picture, in order."""
+    features, labels = examples.fetch(tf.range(examples.size, dtype=tf.int64))
+    return list(zip(features.numpy()[:, 0, 0].tolist(), labels.numpy().tolist(), strict=True))
+
+
+def test_order_and_split_are_by_content_not_by_name(tmp_path: Path) -> None:
+    one = data.image_folder(coloured(tmp_path / "one", 60), size=(2, 2))
+    other = data.image_folder(coloured(tmp_path / "other", 60, name="{0:x}-new"), size=(2, 2))
+    assert seen(one) == seen(other)
+    # Classes are mixed, so that a part from the front is a fair one.
+    assert {label for _, label in seen(one.take(12))} == {0, 1, 2}
+    for part, same in zip(one.split(0.7, seed=1), other.split(0.7, seed=1), strict=True):
+        assert seen(part) == seen(same)
+
+
+def test_more_pictures_move_none_of_the_others(tmp_path: Path) -> None:
+    few = data.image_folder(coloured(tmp_path / "few", 60), size=(2, 2)).split(0.7, seed=1)
+    many = data.image_folder(coloured(tmp_path / "many", 200), size=(2, 2)).split(0.7, seed=1)
+    for part, larger in zip(few, many, strict=True):
+        colours = {tuple(colour) for colour, _ in seen(larger)}
+        assert {tuple(colour) for colour, _ in seen(part)} <= colours
+    assert many[0].size == pytest.approx(140, abs=20)
+
+
+def test_a_part_is_divided_again_by_another_hash(tmp_path: Path) -> None:
+    _, rest = data.image_folder(coloured(tmp_path / "all", 200), size=(2, 2)).split(0.5, seed=1)
+    left, right = rest.split(0.5, seed=1)
+    assert left.size == pytest.approx(rest.size / 2, abs=18)
+    assert sorted(seen(left) + seen(right)) == sorted(seen(rest))
+
+
+def test_copies_of_a_picture_are_in_one_part(tmp_path: Path) -> None:
+    folder = coloured(tmp_path / "all", 60)
+    for file in list(folder.rglob("*.png")):
+        (file.parent / f"copy-{file.name}").write_bytes(file.read_bytes())
+    examples = data.image_folder(folder, size=(2, 2))
+    assert examples.size == 120
+    left, right = ({tuple(c) for c, _ in seen(part)} for part in examples.split(0.5, seed=3))
+    assert not left & right
+
+
+def test_a_cache_decodes_once_and_gives_the_same(tmp_path: Path) -> None:
+    folder = coloured(tmp_path / "all", 150)
+    examples = data.image_folder(folder, size=(2, 2))
+    expected = seen(examples)
+    cached = examples.cache()
+    left, right = cached.split(0.5, seed=1)
+    # A graph may be the first to ask.
+    dataset = tf.data.Dataset.from_tensors(tf.constant([1, 0], tf.int64)).map(cached.fetch)
+    ((_, labels),) = dataset
+    assert labels.numpy().tolist() == [expected[1][1], expected[0][1]]
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    assert seen(cached) == expected
+    assert sorted(seen(left) + seen(right)) == sorted(expected)
 
 
 def dataset_of(examples: data.Examples):
@@ -87,7 +155,7 @@ def test_a_picture_that_breaks_while_it_is_decoded_is_named(folder: Path) -> Non
     with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(str(bad))):
         list(dataset_of(examples).take(6))
     with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)remove them.*" + str(bad)):
-        examples.fetch(tf.constant([2], tf.int64))
+        examples.fetch(tf.range(6, dtype=tf.int64))
 
 
 def test_a_picture_that_goes_away_is_named(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Readers of training data: each opens its files, checks them, and returns Examples."""
 
 from trainer.data.arrays import arrays
+from trainer.data.augment import vary_photos
 from trainer.data.errors import DataError
 from trainer.data.examples import Examples
 from trainer.data.idx import idx, mnist
@@ -19,4 +20,5 @@ __all__ = [
     "mnist",
     "moments",
     "tfrecord",
+    "vary_photos",
 ]

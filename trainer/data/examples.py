@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,10 @@ from trainer.data.mixing import mix, mix_array, mix_tensor
 
 # (indices int64[k], keys uint64[k]) -> (features, labels), each a tensor or a nest, batched.
 Fetch = Callable[[Any, Any], tuple[Any, Any]]
+# One hash (uint64) an example, of what it is made from.
+Content = NDArray[np.uint64]
+# Examples fetched at once while a cache is filled.
+_CHUNK = 64
 
 
 class Examples:
@@ -24,11 +29,23 @@ class Examples:
     data set may be opened before the distribution strategy is built.
     """
 
-    def __init__(self, size: int, fetch: Fetch, class_names: Sequence[str] | None = None) -> None:
-        """Wrap `fetch`, which must be safe inside a graph and know its static shapes."""
+    def __init__(
+        self,
+        size: int,
+        fetch: Fetch,
+        class_names: Sequence[str] | None = None,
+        *,
+        content: Content | None = None,
+    ) -> None:
+        """Wrap `fetch`, which must be safe inside a graph and know its static shapes.
+
+        With `content`, `split` goes by it instead of by position.
+        """
         if size < 1:
             raise DataError("no example is left in the data set; it needs at least one")
         self.size = size
+        # A hash of what each example is made from, where that is known.
+        self.content = content
         self.class_names: tuple[str, ...] | None = tuple(class_names) if class_names else None
         self._fetch = fetch
 
@@ -70,7 +87,7 @@ class Examples:
         def fetch(indices: Any, keys: Any) -> tuple[Any, Any]:
             return _pair(fn(*self._fetch(indices, keys)), "map")
 
-        return Examples(self.size, fetch, self.class_names)
+        return self._of(fetch)
 
     def augment(self, fn: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Examples:
         """Apply `fn(features, labels, seeds)` to every batch, with int32[k, 2] `seeds`.
@@ -87,40 +104,81 @@ class Examples:
             seeds = tf.bitcast(mix_tensor(salted), tf.int32)
             return _pair(fn(features, labels, seeds), "augment")
 
-        return Examples(self.size, fetch, self.class_names)
+        return self._of(fetch)
+
+    def cache(self) -> Examples:
+        """Keep everything in main memory, from the first fetch on.
+
+        Filled on all CPU cores at that first fetch, once for all parts that are made of the
+        result. What comes before it is then alike in every epoch, so augment after it.
+        """
+        table = _Cached(self)
+
+        def fetch(indices: Any, keys: Any) -> tuple[Any, Any]:
+            del keys
+            features, labels = tf.nest.map_structure(
+                lambda tensor: tf.gather(tensor, indices), table.tensors
+            )
+            return features, labels
+
+        return self._of(fetch)
 
     def take(self, n: int) -> Examples:
         """Return the first `n` examples, or all if there are fewer."""
-        return self._part(min(n, self.size), lambda indices: indices)
+        return self._part(slice(0, min(n, self.size)), lambda indices: indices)
 
     def skip(self, n: int) -> Examples:
         """Return all but the first `n` examples."""
         if n < 0:
             raise DataError(f"skip({n}): the number of examples to skip cannot be negative")
-        return self._part(self.size - n, lambda indices: indices + n)
+        return self._part(slice(min(n, self.size), self.size), lambda indices: indices + n)
 
     def split(self, fraction: float, seed: int) -> tuple[Examples, Examples]:
-        """Divide at random into (`fraction` of the examples, the rest).
+        """Divide at random into (`fraction` of the examples, the rest), alike everywhere.
 
-        The same size, fraction and seed give the same two parts everywhere.
+        Examples that know their content (pictures) are divided by it: which part one belongs to
+        is a function of its bytes, the fraction and the seed. So a file may be renamed or moved,
+        copies of a picture are always in one part, and pictures that are added later move none
+        of the others; the size of a part is `fraction` of all only about. Others are divided
+        by position, exactly.
         """
-        first = round(self.size * fraction)
+        if self.content is None:
+            hashes = mix_array(np.arange(self.size, dtype=np.uint64) ^ np.uint64(mix(seed)))
+            chosen = np.zeros(self.size, bool)
+            order = np.argsort(hashes, kind="stable")
+            chosen[order[: max(0, round(self.size * fraction))]] = True
+        else:
+            hashes = mix_array(self.content ^ np.uint64(mix(seed)))
+            chosen = hashes < fraction * 2.0**64
+        first = int(chosen.sum())
         if not 0 < first < self.size:
             raise DataError(
                 f"split({fraction}): leaves {first} and {self.size - first} of {self.size} "
                 "examples; choose a fraction between 0 and 1 that leaves both parts some"
             )
-        hashes = mix_array(np.arange(self.size, dtype=np.uint64) ^ np.uint64(mix(seed)))
-        order = np.argsort(hashes, kind="stable").astype(np.int64)
-        return self._select(np.sort(order[:first])), self._select(np.sort(order[first:]))
+        parts = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+        return self._select(parts[0], seed), self._select(parts[1], seed)
 
-    def _select(self, chosen: NDArray[np.int64]) -> Examples:
+    def _select(self, chosen: NDArray[np.int64], seed: int) -> Examples:
         table = OnHost(chosen)
-        return self._part(len(chosen), lambda indices: tf.gather(table.tensors, indices))
+        part = self._part(chosen, lambda indices: tf.gather(table.tensors, indices))
+        if part.content is not None:
+            # All of a part lie on one side of the hash that made it, so that dividing it again
+            # needs another one.
+            part.content = mix_array(mix_array(part.content) ^ np.uint64(mix(seed)))
+        return part
 
-    def _part(self, size: int, outer: Callable[[Any], Any]) -> Examples:
+    def _of(self, fetch: Fetch) -> Examples:
+        """Return other features or labels of the same examples."""
+        return Examples(self.size, fetch, self.class_names, content=self.content)
+
+    def _part(self, chosen: slice | NDArray[np.int64], outer: Callable[[Any], Any]) -> Examples:
+        """Return the chosen examples; `outer` maps their indices to those of this data set."""
         return Examples(
-            size, lambda indices, keys: self._fetch(outer(indices), keys), self.class_names
+            len(np.arange(self.size)[chosen]),
+            lambda indices, keys: self._fetch(outer(indices), keys),
+            self.class_names,
+            content=None if self.content is None else self.content[chosen],
         )
 
 
@@ -143,6 +201,28 @@ class OnHost:
         # From here on there is one copy in memory, not two.
         self._arrays = None
         return tensors
+
+
+class _Cached:
+    """All examples of a data set, as tensors in main memory when first used."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    @cached_property
+    def tensors(self) -> Any:
+        """(features, labels) of all examples."""
+        examples = self._examples
+        with tf.init_scope(), tf.device("CPU:0"):
+            chunks = tf.data.Dataset.range(0, examples.size, _CHUNK).map(
+                lambda first: examples.fetch(
+                    tf.range(first, tf.minimum(first + _CHUNK, examples.size))
+                ),
+                num_parallel_calls=len(os.sched_getaffinity(0)),
+                deterministic=True,
+            )
+            parts = list(chunks)
+            return tf.nest.map_structure(lambda *tensors: tf.concat(tensors, 0), *parts)
 
 
 def _pair(result: Any, where: str) -> tuple[Any, Any]:
