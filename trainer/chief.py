@@ -37,21 +37,29 @@ def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
     return Chief(records, curves)
 
 
-def checkpoints_of(assignment: Assignment, chief: Chief | None) -> Checkpoints:
-    """Return the checkpoints of this generation."""
+def checkpoints_of(
+    assignment: Assignment,
+    chief: Chief | None,
+    then: Callable[[Manifest], None] = lambda manifest: None,
+) -> Checkpoints:
+    """Return the checkpoints of this generation.
+
+    On the chief `then` is called with each when it is committed, beside the training.
+    """
     return Checkpoints(
         paths_of(assignment),
         generation=assignment.generation,
         policy=assignment.checkpointing,
-        on_saved=_announce(chief),
+        on_saved=_announce(chief, then),
         on_failed=_warn(chief),
     )
 
 
-def _announce(chief: Chief | None) -> Callable[[Manifest], None]:
+def _announce(chief: Chief | None, then: Callable[[Manifest], None]) -> Callable[[Manifest], None]:
     def saved(manifest: Manifest) -> None:
         if chief:
             chief.records.checkpoint(manifest)
+            then(manifest)
 
     return saved
 

@@ -4,7 +4,14 @@
     output/model.keras    the same for Keras
     output/model.json     what it takes, its classes in order, step and metrics
 
-Done by the chief alone, without any collective; plain Keras and TensorFlow load the result.
+While training goes on there is, once the first checkpoint has been saved,
+
+    output/graph/         the same SavedModel and description, without trained values; the
+                          description names the entries of a checkpoint that take their place
+
+so that a checkpoint can be asked by whoever has neither the program nor its data: see
+trainer.exported. Done by the chief alone, without any collective; plain Keras and TensorFlow load
+the model.
 """
 
 from __future__ import annotations
@@ -21,11 +28,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.exported import DESCRIPTION, GRAPH, MODEL
+from trainer.inputs import prepare
 from trainer.learner import Learner
 from trainer.task import ImageInput, TableInput, Task
 
-MODEL, KERAS, DESCRIPTION = "model", "model.keras", "model.json"
-_TEMPORARY = ".export.tmp"
+KERAS = "model.keras"
+_TEMPORARY, _TEMPORARY_GRAPH = ".tmp-export", ".tmp-graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +47,71 @@ class Written:
 
 def export(learner: Learner, output: Path, *, step: int, metrics: Mapping[str, float]) -> Written:
     """Write the model as its variables are now; replaces an earlier export."""
-    task = learner.task
     temporary = output / _TEMPORARY
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    values = [v.value.numpy() for v in learner.model.variables]
+    # Layers get the names that they would have in a program of their own.
+    keras.backend.clear_session()
     model = _plain(learner)
-    kind = _kind(task, np.asarray(model(learner.prepare(learner.sample), training=False)))
-    classes = _classes(task, model, kind)
-    model.save(temporary / KERAS)
-    _save(learner, model, kind=kind, classes=classes, folder=temporary / MODEL)
-    description = {
-        "inputs": _describe(task),
-        "outputs": "probabilities" if classes else "values",
-        "classes": classes,
-        "step": step,
-        "metrics": dict(metrics),
-    }
-    (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+    _whole(learner, model).save(temporary / KERAS)
+    _write(learner, model, temporary, {"step": step, "metrics": dict(metrics)})
     for name in (MODEL, KERAS, DESCRIPTION):
         _replace(temporary / name, output / name)
     shutil.rmtree(temporary)
+    shutil.rmtree(output / GRAPH, ignore_errors=True)
     paths = [MODEL, KERAS, DESCRIPTION]
     return Written(paths, sum(_size(output / name) for name in paths))
 
 
+def export_graph(learner: Learner, output: Path) -> None:
+    """Write output/graph, unless it is there: it is the same for every step of a job.
+
+    May run beside the training, in a thread of its own: of the learner it reads nothing that the
+    training changes.
+    """
+    if (output / GRAPH).is_dir():
+        return
+    temporary = output / _TEMPORARY_GRAPH
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with tf.device("CPU:0"):
+        _write(learner, _plain(learner), temporary, {"variables": learner.served_names()})
+    temporary.rename(output / GRAPH)
+
+
+def _write(learner: Learner, model: Any, folder: Path, more: Mapping[str, Any]) -> None:
+    """Write SavedModel and description into a folder."""
+    task = learner.task
+    kind = _kind(task, np.asarray(model(learner.prepare(learner.sample), training=False)))
+    classes = _classes(task, model, kind)
+    _save(learner, model, kind=kind, classes=classes, folder=folder / MODEL)
+    description = {
+        "inputs": _describe(_inputs(learner)),
+        "outputs": "probabilities" if classes else "values",
+        "classes": classes,
+        **more,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _inputs(learner: Learner) -> ImageInput | TableInput | None:
+    """Return what the whole model takes."""
+    return learner.front.inputs if learner.front else learner.task.inputs
+
+
+def _whole(learner: Learner, model: Any) -> Any:
+    """Return the Keras model from what it takes, scaled, to what it gives."""
+    if learner.front is None:
+        return model
+    taken = keras.Input(learner.front.model.input_shape[1:])
+    return keras.Model(taken, model(learner.front.model(taken)))
+
+
 def _plain(learner: Learner) -> Any:
-    """Return the model built anew, with ordinary variables that hold the trained values."""
-    values = [v.value.numpy() for v in learner.model.variables]
-    # Layers get the names that they would have in a program of their own.
-    keras.backend.clear_session()
+    """Return the model built anew, with ordinary variables of fresh values."""
     model = learner.task.model()
     if not model.built:
         shapes = tf.nest.map_structure(
@@ -74,8 +119,6 @@ def _plain(learner: Learner) -> Any:
             learner.prepare(learner.sample),
         )
         model(shapes)
-    for variable, value in zip(model.variables, values, strict=True):
-        variable.assign(value)
     return model
 
 
@@ -108,11 +151,13 @@ def _classes(task: Task, model: Any, kind: str) -> list[str] | None:
 def _save(
     learner: Learner, model: Any, *, kind: str, classes: list[str] | None, folder: Path
 ) -> None:
-    inputs = learner.task.inputs
-    features = learner.sample
+    inputs = _inputs(learner)
+    front = learner.front
+    features = front.sample if front else learner.sample
 
     def answer(prepared: Any) -> dict[str, Any]:
-        outputs = model(prepared, training=False)
+        seen = front.model(prepared, training=False) if front else prepared
+        outputs = model(seen, training=False)
         if classes is None:
             return {"values": tf.cast(outputs, tf.float32)}
         probabilities = _probabilities(tf.cast(outputs, tf.float32), kind)
@@ -120,15 +165,17 @@ def _save(
         return {"probabilities": probabilities, "classes": names}
 
     module = tf.Module()
-    # Plain variables, so that loading needs TensorFlow only.
+    # Plain variables, so that loading needs TensorFlow only; their order is that of the model,
+    # by which a checkpoint's values find them.
     module.state = [v.value for v in model.variables]
+    module.frozen = [v.value for v in front.model.variables] if front else []
     module.tensor = tf.function(
-        lambda **named: answer(learner.prepare(_structured(features, named))), autograph=False
+        lambda **named: answer(prepare(inputs, _structured(features, named))), autograph=False
     )
     signatures = {"tensor": module.tensor.get_concrete_function(**_specs(features))}
     if isinstance(inputs, ImageInput):
         module.pictures = tf.function(
-            lambda images: answer(learner.prepare(_decode(images, inputs))), autograph=False
+            lambda images: answer(prepare(inputs, _decode(images, inputs))), autograph=False
         )
         spec = tf.TensorSpec([None], tf.string, name="images")
         signatures["serving_default"] = module.pictures.get_concrete_function(spec)
@@ -185,11 +232,11 @@ def _decode(images: Any, inputs: ImageInput) -> Any:
     return tf.map_fn(one, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
 
-def _describe(task: Task) -> dict[str, Any]:
-    if isinstance(task.inputs, ImageInput):
-        return {"kind": "image", **asdict(task.inputs)}
-    if isinstance(task.inputs, TableInput):
-        return {"kind": "table", "columns": list(task.inputs.columns)}
+def _describe(inputs: ImageInput | TableInput | None) -> dict[str, Any]:
+    if isinstance(inputs, ImageInput):
+        return {"kind": "image", **asdict(inputs)}
+    if isinstance(inputs, TableInput):
+        return {"kind": "table", "columns": list(inputs.columns)}
     return {"kind": "tensor"}
 
 

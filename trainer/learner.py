@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from trainer import layers, metrics
+from trainer.frozen import Front
+from trainer.inputs import prepare
 from trainer.task import ImageInput, Task, TaskError
 
 # Examples looked at while the model is built, to check shapes and metrics.
@@ -22,9 +24,13 @@ _SAMPLE = 8
 class Learner:
     """Model, optimizer, loss and metrics of a task, built under a strategy."""
 
-    def __init__(self, task: Task, strategy: Any) -> None:
-        """Build everything, in cross-replica context. Raises TaskError, or what the task raises."""
+    def __init__(self, task: Task, strategy: Any, front: Front | None = None) -> None:
+        """Build everything, in cross-replica context. Raises TaskError, or what the task raises.
+
+        `front` is what stands before the model in the export, see trainer.frozen.
+        """
         self.task = task
+        self.front = front
         self.strategy = strategy
         features, labels = task.train.fetch(tf.range(min(_SAMPLE, task.train.size), dtype=tf.int64))
         with strategy.scope():
@@ -68,10 +74,7 @@ class Learner:
 
     def prepare(self, features: Any) -> Any:
         """Return what the model gets for these features."""
-        inputs = self.task.inputs
-        if not isinstance(inputs, ImageInput):
-            return features
-        return tf.cast(features, tf.float32) * inputs.scale + inputs.offset
+        return prepare(self.task.inputs, features)
 
     def train_step(self, batch: Any, step: Any) -> Any:
         """Make one step (0-based, int64) and return this replica's part of the measures."""
@@ -152,11 +155,29 @@ class Learner:
         found: dict[str, tf.Variable] = {}
         for kind, group in (("model", self.model), ("optimizer", self.optimizer)):
             for i, variable in enumerate(group.variables):
-                # Keras numbers layers by what the process built before; an index is stable.
-                name = f"{kind}/{i:04d}/{variable.name}"
-                found[name] = means.get(id(variable.value), variable.value)
-        found.update((f"average/{i:04d}", v) for i, v in enumerate(self.averages))
+                found[_entry(kind, i, variable)] = means.get(id(variable.value), variable.value)
+        found.update((_average(i), v) for i, v in enumerate(self.averages))
         return found
+
+    def served_names(self) -> list[str]:
+        """Return the entry of a checkpoint for each variable of the model, in its order.
+
+        They are what evaluation and export use: averages, where there are any.
+        """
+        averaged = {id(v): _average(i) for i, v in enumerate(self._trained) if self.averages}
+        return [
+            averaged.get(id(variable.value), _entry("model", i, variable))
+            for i, variable in enumerate(self.model.variables)
+        ]
+
+
+def _entry(kind: str, number: int, variable: Any) -> str:
+    # Keras numbers layers by what the process built before; an index is stable.
+    return f"{kind}/{number:04d}/{variable.name}"
+
+
+def _average(number: int) -> str:
+    return f"average/{number:04d}"
 
 
 def _twin(variable: Any, name: str) -> tf.Variable:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import keras
 
-from trainer import export, keras_compat, progress, script, strategy, task, tracebacks
+from trainer import (
+    export,
+    frozen,
+    keras_compat,
+    progress,
+    script,
+    strategy,
+    task,
+    tracebacks,
+)
 from trainer.checkpoints import CheckpointError
 from trainer.chief import Chief, checkpoints_of, chief_of
 from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
@@ -20,6 +29,7 @@ from trainer.learner import Learner
 from trainer.loop import Loop, LossNotFinite
 from trainer.preparation import paths_of
 from trainer.stopping import Stop
+from trainer.storage import Manifest
 
 # Errors whose text is for the user and says all; a class name before it would only confuse.
 _PLAIN = (task.TaskError, DataError, CheckpointError, LossNotFinite)
@@ -85,6 +95,7 @@ class _Run:
         self._reports = reports
         self._members = len(assignment.cluster)
         self._paths = paths_of(assignment)
+        self._graph_tried = False
 
     def run(self) -> ExitCode:
         """Join, build, train, evaluate, export."""
@@ -98,14 +109,27 @@ class _Run:
                 self._assignment.parameters,
             )
             keras.utils.set_random_seed(made.seed)
-            learner = Learner(made, group)
+            made, front = frozen.separate(made, self._sharing())
+            keras.utils.set_random_seed(made.seed)
+            learner = Learner(made, group, front)
         chief = chief_of(self._assignment, self._reports)
         closing = (chief.curves, chief.records) if chief else ()
         with progress.closing_all(*closing):
             return self._train(made, learner, chief)
 
+    def _sharing(self) -> frozen.Sharing:
+        return frozen.Sharing(
+            self._paths.frozen,
+            self._assignment.position,
+            self._members,
+            # Chunks are no steps, but that they go on shows that nothing hangs.
+            on_chunk=lambda done: self._reports.stage(Stage.STARTING, done),
+        )
+
     def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
-        checkpoints = checkpoints_of(self._assignment, chief)
+        checkpoints = checkpoints_of(
+            self._assignment, chief, then=lambda manifest: self._let_ask(manifest, learner, chief)
+        )
         loop = Loop(
             task=made,
             learner=learner,
@@ -136,6 +160,21 @@ class _Run:
                 raise
             with _program(self._members):
                 raise
+
+    def _let_ask(self, manifest: Manifest, learner: Learner, chief: Chief | None) -> None:
+        """With the first checkpoint, write what it takes to ask one."""
+        leaving = self._stop.requested or manifest.step >= learner.task.total_steps
+        if chief is None or leaving or self._graph_tried:
+            return
+        self._graph_tried = True
+        try:
+            export.export_graph(learner, self._paths.output)
+        except Exception as error:
+            # The program's own code runs in there, but what it does there is not the training.
+            chief.records.notice(
+                "GraphFailed",
+                f"checkpoints cannot be asked while training goes on: {tracebacks.headline(error)}",
+            )
 
     def _export(self, learner: Learner, loop: Loop, chief: Chief) -> None:
         began = time.monotonic()

@@ -9,6 +9,7 @@
         variables.*
     logs/worker-0.log                what worker 0 printed, all generations; of more than 32 MiB
     logs/worker-0.log.33554432       the newest goes on here, see trainer.logparts
+    frozen/                          outputs of a part of the model that is not trained
     output/                          what the user gets: model/, model.keras, tensorboard/, ...
     work/                            where the chief's script or command runs: the source, and
                                      what it wrote beside it; work.json says which is which
@@ -69,6 +70,11 @@ class JobPaths:
     def output(self) -> Path:
         """What the user gets."""
         return self.folder / "output"
+
+    @property
+    def frozen(self) -> Path:
+        """Outputs of the part of the model that is not trained, see trainer.frozen."""
+        return self.folder / "frozen"
 
     @property
     def work(self) -> Path:

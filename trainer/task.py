@@ -193,6 +193,10 @@ class Task:
 
     # Builds the Keras model; called where its variables become shared by the workers.
     model: Callable[[], Any]
+    # Builds a Keras model that stands before `model` and is not trained. Its outputs are computed
+    # once for each example, by all workers together, and `model` learns from them; the exported
+    # model is both. None: there is none.
+    frozen: Callable[[], Any] | None = None
     # Name of a Keras loss, a Keras loss, or any function (labels, outputs) -> one loss an example.
     loss: Any
     # Builds the Keras optimizer. A ready-made optimizer or a name is built anew from its settings.
@@ -228,12 +232,15 @@ class Task:
         """Refuse what cannot work, by name. Raises TaskError."""
         # Nobody checks the types of a user's program before it gets here.
         model: Any = self.model
+        frozen: Any = self.frozen
         batch: Any = self.global_batch
         if not callable(model) or hasattr(model, "trainable_variables"):
             raise TaskError(
                 "Task.model must be a function that builds the model, not a model: write "
                 "model=lambda: keras.Sequential([...])"
             )
+        if frozen is not None and (not callable(frozen) or hasattr(frozen, "trainable_variables")):
+            raise TaskError("Task.frozen must be a function that builds a model, not a model")
         if not (isinstance(batch, int) and batch > 0):
             raise TaskError(f"Task.global_batch must be a whole number above 0, not {batch!r}")
         if (self.steps is None) == (self.epochs is None):

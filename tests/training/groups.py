@@ -23,7 +23,7 @@ from trainer.storage import JobPaths
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["trainer.run"])
 # A bound for a broken program only.
-TIMEOUT_S = 180
+TIMEOUT_S = 600
 NEVER = Checkpointing(every_seconds=3600)
 
 

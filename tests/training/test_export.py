@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import tensorflow as tf
 
 from tests.training import programs
 from tests.training.groups import Job
-from trainer import predict
-from trainer.contract import ExitCode
+from trainer import exported, predict, storage
+from trainer.contract import Checkpointing, ExitCode
 
 pytestmark = pytest.mark.training
 
@@ -107,7 +108,70 @@ def test_predict_answers_what_it_can(
     assert predict.main([f"{output}/model", str(good)]) == 0
     assert capsys.readouterr().out.startswith(f"{good}: {first['class']} ")
     assert predict.main([str(tmp_path), str(good)]) == predict.EXIT_NO_MODEL
-    assert "no exported model" in capsys.readouterr().err
+    assert "holds no model" in capsys.readouterr().err
+
+
+def test_predict_takes_folders_of_more_than_a_batch(
+    pictures: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, _ = held_out()
+    for i, pixels in enumerate(x[:70]):
+        file = tmp_path / "all" / f"deeper-{i % 2}" / f"{i:03d}.PNG"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(tf.io.encode_png(pixels).numpy())
+    (tmp_path / "all" / "notes.txt").write_text("no picture")
+    (tmp_path / "all" / ".hidden.png").write_text("no picture")
+    bad = tmp_path / "all" / "deeper-1" / "999.png"
+    bad.write_text("no picture")
+    (tmp_path / "none").mkdir()
+    places = [str(tmp_path / "none"), str(tmp_path / "all")]
+    assert predict.main([str(pictures.paths.output), *places, "--output", "lines"]) == 1
+    first, none, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first == {"files": 72}
+    assert none["error"].startswith("a folder without pictures")
+    assert [line["file"] for line in lines if "error" in line] == [str(bad)]
+    answers = [line for line in lines if "predictions" in line]
+    assert [a["file"] for a in answers] == sorted(a["file"] for a in answers)
+    model = keras.models.load_model(pictures.paths.output / "model.keras")
+    expected = tf.nn.softmax(model(x[:70].astype("float32") / 255)).numpy()
+    for answer in answers:
+        said = {p["class"]: p["probability"] for p in answer["predictions"]}
+        row = expected[int(Path(answer["file"]).stem)]
+        assert [said[c] for c in ("dark", "grey", "bright")] == pytest.approx(row, abs=1e-5)
+
+
+def test_a_checkpoint_can_be_asked_while_training_goes_on(
+    pictures: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(tmp_path / "job", pictures.source, Checkpointing(every_steps=20, keep_last=9))
+    job.parameters = {"steps": "1000000"}
+    group = job.start(2)
+    graph = job.paths.output / exported.GRAPH
+    group.until(lambda _: graph.is_dir())
+    group.terminate(1)
+    assert group.wait() == [ExitCode.SAVED, ExitCode.SAVED], group.logs()
+    assert not job.records("notice")
+    manifest = storage.committed(job.paths)[0]
+
+    png = tmp_path / "one.png"
+    png.write_bytes(tf.io.encode_png(held_out()[0][0]).numpy())
+    assert predict.main([str(graph), str(png)]) == predict.EXIT_NO_MODEL
+    assert "a model without values" in capsys.readouterr().err
+    folder = tmp_path / "version"
+    shutil.copytree(graph, folder)
+    shutil.copytree(job.paths.checkpoints / manifest.id, folder / exported.CHECKPOINT)
+    assert predict.main([str(folder), str(png), "--output", "json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+
+    # The same by hand: averages of the weights, as evaluation and export use them.
+    reader = tf.train.load_checkpoint(str(job.paths.checkpoints / manifest.id / "variables"))
+    averages = sorted(n for n in reader.get_variable_to_shape_map() if n.startswith("average/"))
+    model = keras.models.load_model(pictures.paths.output / "model.keras")
+    for variable, name in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(reader.get_tensor(name))
+    expected = tf.nn.softmax(model(held_out()[0][:1].astype("float32") / 255)).numpy()[0]
+    said = {p["class"]: p["probability"] for p in json.loads(line)["predictions"]}
+    assert [said[c] for c in ("dark", "grey", "bright")] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_model_of_tables_takes_csv_files(
