@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 try:
-    from taas.cli import files, follow, jobs, local, submit
+    from taas.cli import files, follow, jobs, local, predict, submit
     from taas.cli.context import Context, ExitCode, Out, exit_code_of
     from taas.errors import ServiceUnavailable, TaasError
     from taas.service import LocalService
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[_common(None)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (submit, jobs, follow, files, local):
+    for module in (submit, jobs, follow, files, predict, local):
         module.register(commands, options)
     return parser
 

@@ -1,10 +1,8 @@
-"""Commands about what jobs made: checkpoints, download, predict."""
+"""Commands about what jobs made: checkpoints, download."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from taas import names, tables, units
 from taas.cli.context import Context, ExitCode, Out
 from taas.client import Client
-from taas.errors import InvalidRequest, NotFound, ServiceUnavailable, TaasError
-from taas.service import module_command, module_environment
+from taas.errors import NotFound
 
 _NAME_HELP = "job, as NAME or NAMESPACE/NAME"
-# What the trainer exports, below the job's output folder: a SavedModel, and what its inputs and
-# classes are.
-MODEL = "model"
-_DESCRIPTION = "model.json"
-_SAVED_MODEL = "saved_model.pb"
 
 
 def register(commands: Any, common: Any) -> None:
@@ -50,19 +42,6 @@ def register(commands: Any, common: Any) -> None:
         "--checkpoint", default="", metavar="ID", help='a checkpoint instead; "latest" works'
     )
     download.set_defaults(run=run_download)
-
-    predict = commands.add_parser(
-        "predict",
-        parents=[common],
-        help="apply a trained model to files",
-        description="Applies a job's model, or one in a local folder, to pictures (or tables): "
-        "class and probability for each. Needs TensorFlow on this machine.",
-        epilog="example: taas predict mnist digit.png\n         taas predict ./mnist/model *.png",
-    )
-    predict.add_argument("model", metavar="NAME|MODEL_DIR", help="a job, or a SavedModel's folder")
-    predict.add_argument("files", nargs="+", metavar="FILE")
-    predict.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to show")
-    predict.set_defaults(run=run_predict)
 
 
 def run_checkpoints(ctx: Context) -> ExitCode:
@@ -143,62 +122,3 @@ def transfer(out: Out) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield show
-
-
-def run_predict(ctx: Context) -> ExitCode:
-    """Apply a model to files, in a process of its own that has TensorFlow."""
-    args = ctx.args
-    for file in args.files:
-        if not Path(file).exists():
-            raise InvalidRequest.of("FILE", f"{file} does not exist")
-    if importlib.util.find_spec("tensorflow") is None:
-        raise TaasError(
-            "predict needs TensorFlow, which is not installed here; install it with: "
-            'pip install "taas[trainer]"'
-        )
-    folder = _local_model(Path(args.model)) or _fetched_model(ctx)
-    output = "json" if ctx.out.as_json else "text"
-    command = [*module_command("trainer.predict"), str(folder), *args.files]
-    command += ["--top", str(args.top), "--output", output]
-    # TensorFlow greets with lines about the processor that nobody asked for.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **module_environment()}
-    done = subprocess.run(command, env=environment, check=False)
-    if done.returncode == 0:
-        return ExitCode.OK
-    # It named the files that it could not answer, or what is wrong with the model.
-    return ExitCode.USAGE if done.returncode in (1, 2) else ExitCode.SERVICE
-
-
-def _local_model(path: Path) -> Path | None:
-    """Return the folder if the path is an exported model, or a job's output that holds one."""
-    for folder in (path, path / MODEL):
-        if (folder / _SAVED_MODEL).is_file():
-            return folder
-    if path.is_dir() and ("/" in str(path) or str(path) in (".", "..")):
-        raise _no_model(path)
-    return None
-
-
-def _no_model(path: Path) -> InvalidRequest:
-    return InvalidRequest.of("MODEL_DIR", f"{path} holds no model ({_SAVED_MODEL})")
-
-
-def _fetched_model(ctx: Context) -> Path:
-    """Return the folder of a job's model, fetched once for each state of the job's training."""
-    with ctx.client() as client:
-        try:
-            job = client.get(ctx.args.model)
-        except (NotFound, ServiceUnavailable) as error:
-            if Path(ctx.args.model).is_dir():
-                raise _no_model(Path(ctx.args.model)) from error
-            raise
-        cache = ctx.local.home / "cache" / "models" / f"{job.uid}-{job.status.progress.step}"
-        if not (cache / MODEL / _SAVED_MODEL).is_file():
-            try:
-                fetch(ctx.out, client, job.name, cache, only=(MODEL, _DESCRIPTION))
-            except NotFound as error:
-                phase = names.phase_name(job.status.phase)
-                raise NotFound(
-                    f"{ctx.args.model} has exported no model (it is {phase}); wait until it is done"
-                ) from error
-    return cache / MODEL

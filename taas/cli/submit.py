@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 
 from protos.taas.v1.job_pb2 import PHASE_SUSPENDED, TrainingJob
-from taas import names, tables
+from taas import models, names, tables
 from taas.cli import files, follow, wanted
 from taas.cli.context import Context, ExitCode
 from taas.client import Client
@@ -180,7 +180,7 @@ def _fetch_output(ctx: Context, client: Client, job: TrainingJob, seen: Picture)
         out.text("the job left no output")
         return
     _surviving(ctx, lambda: files.fetch(out, client, job.name, folder))
-    model = folder / files.MODEL
+    model = folder / models.MODEL
     if out.as_json:
         test = json_format.MessageToDict(seen.test).get("metrics", {}) if seen.test else {}
         where = str(model) if model.is_dir() else ""

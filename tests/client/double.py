@@ -43,7 +43,12 @@ from tests.client.events import scripted, state
 
 START = 1_767_225_600  # 2026-01-01T00:00:00Z
 FINAL = (Phase.PHASE_SUCCEEDED, Phase.PHASE_FAILED, Phase.PHASE_CANCELLED)
-OUTPUT = {"model/saved_model.pb": b"model" * 1000, "model/variables/v": b"x" * 70_000, "log": b""}
+OUTPUT = {
+    "model/saved_model.pb": b"model" * 1000,
+    "model/variables/v": b"x" * 70_000,
+    "model.json": b"{}",
+    "log": b"",
+}
 
 
 @dataclass

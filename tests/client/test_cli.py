@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from protos.taas.v1.job_pb2 import Phase
-from taas import cli
-from taas.cli import files
+from protos.taas.v1.job_pb2 import BEST_MODE_MIN, Checkpoint, CheckpointPolicy, Phase
+from taas import cli, models
+from taas.cli import predict
 from taas.cli.context import Context, ExitCode, Out
 from taas.errors import NotFound
 from taas.service import LocalService, module_environment
@@ -85,7 +85,7 @@ def test_dry_run_creates_nothing(taas: Taas, task_folder: Path) -> None:
         pytest.param(["submit", "t", "--workers", "0"], 2, "0 is not at least 1", id="workers"),
         pytest.param(["list", "--phase", "x"], 2, "'x' is not one of PENDING", id="phase"),
         pytest.param(["run", "t", "--target", "h:1"], 2, "run works on this machine", id="run"),
-        pytest.param(["predict", "mnist", "gone.png"], 2, "gone.png does not exist", id="file"),
+        pytest.param(["predict", "./t", "a.png"], 2, "t holds no model", id="model"),
         pytest.param(["list", "--target", "unix:/nowhere"], 3, "does not answer", id="away"),
     ],
 )
@@ -222,7 +222,7 @@ def test_checkpoints_and_download(taas: Taas, running: Running, job: str, tmp_pa
     running.double.emit(job, *events.scripted("good", 2))
     lines = taas("checkpoints", "mnist").out.splitlines()
     assert lines[1].split()[:4] == ["step-0000001000.g000001", "1,000", "0", "5.0"]
-    assert taas("download", "mnist").out == "3 files (73.2 kB) in mnist\n"
+    assert taas("download", "mnist").out == "4 files (73.2 kB) in mnist\n"
     assert (tmp_path / "mnist" / "model" / "saved_model.pb").is_file()
     found = taas(
         "download", "mnist", "-o", "x", "--checkpoint", "latest", "--output", "json"
@@ -347,13 +347,60 @@ def test_model_is_fetched_once(taas: Taas, running: Running, job: str, tmp_path:
         local=LocalService(tmp_path / "home"),
         target=running.target,
     )
-    folder = files._fetched_model(context)
-    assert folder.parent.parent == tmp_path / "home" / "cache" / "models"
-    assert files._local_model(folder) == folder
-    assert files._local_model(folder.parent) == folder
-    assert files._local_model(tmp_path / "gone") is None
+    folder = predict.fetched_model(context, "mnist")
+    assert folder.parent == tmp_path / "home" / "cache" / "models"
+    assert predict.local_model(folder) == folder / "model"
+    assert predict.local_model(folder / "model") == folder / "model"
+    assert predict.local_model(tmp_path / "gone") is None
+    running.double.jobs[job].output = {"model.json": b"another"}
+    assert predict.fetched_model(context, "mnist") == folder
     running.double.jobs[job].output = {}
-    assert files._fetched_model(context) == folder
-    running.double.emit(job, events.progress(50))
-    with pytest.raises(NotFound, match=r"exported no model \(it is PENDING\)"):
-        files._fetched_model(context)
+    with pytest.raises(NotFound, match=r"no model to ask \(it is PENDING\): there is one from its"):
+        predict.fetched_model(context, "mnist")
+
+
+def test_a_running_job_is_asked_by_its_best_checkpoint(
+    taas: Taas, running: Running, job: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = Context(
+        args=argparse.Namespace(model="mnist", namespace="default", target=""),
+        out=Out(as_json=False),
+        local=LocalService(tmp_path / "home"),
+        target=running.target,
+    )
+    held = running.double.jobs[job]
+    held.output = {"graph/model/saved_model.pb": b"graph", "graph/model.json": b"{}"}
+    held.job.spec.checkpoints.best_metric = "accuracy"
+    running.double.emit(job, *events.scripted("good", 2)[:-1])
+    folder = predict.fetched_model(context, "mnist")
+    (version,) = {p.name.split("-", 1)[1] for p in folder.parent.iterdir()}
+    assert version.startswith("step-")
+    assert (folder / "model" / "saved_model.pb").read_bytes() == b"graph"
+    assert (folder / "model.json").is_file()
+    assert list((folder / "checkpoint").iterdir())
+    assert "mnist is not done: asking the checkpoint of step" in capfd.readouterr().err
+
+
+def test_the_best_checkpoint_is_chosen() -> None:
+    made = [
+        Checkpoint(id=str(step), step=step, metrics=metrics)
+        for step, metrics in (
+            (40, {"loss": 0.5}),
+            (30, {"loss": 0.2, "accuracy": 0.9}),
+            (20, {"loss": 0.2, "accuracy": float("nan")}),
+            (10, {"loss": 0.9, "accuracy": 0.9}),
+        )
+    ]
+
+    def chosen(metric: str = "", mode: int = 0) -> int:
+        policy = CheckpointPolicy(best_metric=metric, best_mode=mode)
+        found = models.chosen(made, policy)
+        assert found is not None
+        return found.step
+
+    assert chosen() == 40
+    assert chosen("accuracy") == 30
+    assert chosen("loss") == 10
+    assert chosen("loss", BEST_MODE_MIN) == 30
+    assert chosen("nothing") == 40
+    assert models.chosen([], CheckpointPolicy()) is None

@@ -190,9 +190,9 @@ def test_download(client: Client, running: Running, job: str, tmp_path: Path) ->
     folder = tmp_path / "out"
     files = client.download("mnist", folder, progress=lambda d, t: told.append((d, t)))
     assert {str(f.relative_to(folder)): f.read_bytes() for f in files} == double.OUTPUT
-    assert told[-1] == (75_000, 75_000)
+    assert told[-1] == (75_002, 75_002)
     assert [d for d, _ in told] == sorted(d for d, _ in told)
-    assert {p.name for p in folder.iterdir()} == {"model", "log"}
+    assert {p.name for p in folder.iterdir()} == {"model", "model.json", "log"}
     under = client.download("mnist", tmp_path / "m", only=["model/variables", "lo"])
     assert [f.name for f in under] == ["v"]
     with pytest.raises(NotFound, match="the output of mnist holds no nothing"):
