@@ -12,7 +12,7 @@ import pytest
 
 from controller.access.callers import Action, Caller, Verdict
 from controller.limits import CallLimits, Limits
-from protos.taas.v1 import job_pb2, worker_service_pb2
+from protos.taas.v1 import job_pb2, training_service_pb2_grpc, worker_service_pb2
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, NAMESPACE, World, archive, create_request, job_name, served
 from tests.fakes import FakeAccess
@@ -159,15 +159,19 @@ async def test_a_caller_who_never_reads_holds_little(world: World) -> None:
     request = pb.DownloadFileRequest(
         parent=job_name("one"), artifact=pb.Artifact(output=True), path="big"
     )
-    idle = [world.client.DownloadFile(request) for _ in range(20)]
-    for call in idle:
-        await call.read()
-    for _ in range(50):
-        await world.client.GetTrainingJob(pb.GetTrainingJobRequest(name=job_name("one")))
-    # Of the 2048 pieces that each has.
-    assert reads < 20 * 20
-    for call in idle:
-        call.cancel()
+    # Without probing for bandwidth his window stays what HTTP/2 begins with, 64 KiB a stream.
+    options = [("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(world.address, options=options) as channel:
+        him = training_service_pb2_grpc.TrainingServiceStub(channel)
+        idle = [him.DownloadFile(request) for _ in range(20)]
+        for call in idle:
+            await call.read()
+        for _ in range(50):
+            await world.client.GetTrainingJob(pb.GetTrainingJobRequest(name=job_name("one")))
+        # Of the 2048 pieces that each has.
+        assert reads < 20 * 20
+        for call in idle:
+            call.cancel()
 
 
 # --- Workers that lie

@@ -360,7 +360,8 @@ async def test_no_expected_error_is_logged(
     async with served(tmp_path, Handlers(error)) as channel:
         _, caught = await call(channel, "unary_unary")
     assert rpc_status.from_call(caught) == to_status(error)
-    assert not caplog.records
+    # grpc.aio's poller, shared by all event loops of a process, may complain of one that is closed.
+    assert not [record for record in caplog.records if record.name != "asyncio"]
 
 
 @pytest.mark.parametrize(
