@@ -29,6 +29,17 @@ _TENSORFLOW = re.compile(r"tensorflow([-_.](cpu|gpu|intel))?\s*($|[\[=<>!~;#@ ])
 # How often a worker looks whether the chief is done, and pip whether it must stop.
 _LOOK_EVERY_S = 0.2
 _MOST_LINES = 40
+# Runs pip and writes its exit code into a file. The agent reaps all children itself, so whoever
+# else waits for one learns that it has ended, but not how.
+_PIP = """\
+import runpy, sys
+code = sys.argv.pop(1)
+try:
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+except SystemExit as leaving:
+    with open(code, "w") as file:
+        file.write(str(leaving.code or 0))
+"""
 
 
 class Unsatisfiable(Exception):
@@ -76,7 +87,8 @@ def _build(
     fresh.mkdir(parents=True)
     present = fresh / "present.txt"
     present.write_text("".join(f"{line}\n" for line in _present()))
-    command = [sys.executable, "-m", "pip", "install", "--prefix", str(fresh)]
+    code = fresh / "exit-code"
+    command = [sys.executable, "-c", _PIP, str(code), "install", "--prefix", str(fresh)]
     command += ["--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
     command += ["--quiet", "--requirement", _FILTERED, "--constraint", str(present)]
     filtered = wanted.with_name(_FILTERED)
@@ -92,22 +104,24 @@ def _build(
             stderr=subprocess.STDOUT,
         )
         try:
-            code = _wait(pip, cancelled)
+            _wait(pip, cancelled)
         finally:
             filtered.unlink(missing_ok=True)
             if pip.poll() is None:
                 pip.kill()
                 pip.wait()
-    if code != 0:
+    ended = code.read_text() if code.exists() else "none"
+    if ended != "0":
         lines = said.read_text(errors="replace").strip().splitlines()[-_MOST_LINES:]
-        raise Unsatisfiable("\n".join(lines) or f"pip ended with exit code {code}")
+        raise Unsatisfiable("\n".join(lines) or f"pip ended with exit code {ended}")
     fresh.rename(overlay)
 
 
-def _wait(process: subprocess.Popen[bytes], cancelled: threading.Event) -> int:
+def _wait(process: subprocess.Popen[bytes], cancelled: threading.Event) -> None:
     while True:
         try:
-            return process.wait(_LOOK_EVERY_S)
+            process.wait(_LOOK_EVERY_S)
+            return
         except subprocess.TimeoutExpired:
             if cancelled.is_set():
                 raise Cancelled from None

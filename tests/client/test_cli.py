@@ -342,7 +342,9 @@ def test_terminal_without_unicode(running: Running, job: str) -> None:
 
 def test_model_is_fetched_once(taas: Taas, running: Running, job: str, tmp_path: Path) -> None:
     context = Context(
-        args=argparse.Namespace(model="mnist", namespace="default", target=""),
+        args=argparse.Namespace(
+            model="mnist", namespace="default", target="", token_file="", ca_file=""
+        ),
         out=Out(as_json=False),
         local=LocalService(tmp_path / "home"),
         target=running.target,
@@ -363,7 +365,9 @@ def test_a_running_job_is_asked_by_its_best_checkpoint(
     taas: Taas, running: Running, job: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     context = Context(
-        args=argparse.Namespace(model="mnist", namespace="default", target=""),
+        args=argparse.Namespace(
+            model="mnist", namespace="default", target="", token_file="", ca_file=""
+        ),
         out=Out(as_json=False),
         local=LocalService(tmp_path / "home"),
         target=running.target,
