@@ -58,7 +58,7 @@ def test_thousands_of_idle_connections_cost_little_and_stop_nobody(service: Serv
         with taas.Client(service.target) as newcomer:
             assert newcomer.service_info().version
         grown = controller.memory_info().rss - before
-        # Seen: about 25 KiB a connection.
+        # Nothing is kept for a connection but its buffers.
         assert grown < CONNECTIONS * 100 * 1024, f"{grown / MEBI:.0f} MiB"
     finally:
         for one in held:
