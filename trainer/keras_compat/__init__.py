@@ -47,19 +47,26 @@ def install() -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds Keras as the others do, and mends it once it is loaded."""
 
+    def __init__(self) -> None:
+        self._asking = False
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != _KERAS:
+        if fullname != _KERAS or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking = False
         if spec is None or spec.loader is None:
-            sys.meta_path.insert(0, self)
             return spec
         load = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            # Only now: TensorFlow looks whether there is a Keras long before it loads it.
+            sys.meta_path.remove(self)
             load(module)
             _mend(module)
 
