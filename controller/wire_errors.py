@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from controller import rpc_handlers
 from controller.errors import (
     ClusterRefused,
     ClusterUnavailable,
@@ -183,22 +184,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        kind = "stream" if handler.request_streaming else "unary"
-        kind += "_stream" if handler.response_streaming else "_unary"
-        behavior = getattr(handler, kind)
         method = str(handler_call_details.method)
         strict = method.split("/")[1] in self._strict
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
         decode = handler.request_deserializer
-        return make(
+        return rpc_handlers.like(
+            handler,
             _guarded(
-                behavior,
+                rpc_handlers.behavior_of(handler),
                 method,
                 check=checked if strict else _as_it_is,
                 sound=_all_sound if handler.request_streaming else _sound,
             ),
-            request_deserializer=_decoder(decode) if decode is not None else None,
-            response_serializer=handler.response_serializer,
+            decode=_decoder(decode) if decode is not None else None,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from controller import rpc_handlers
 from controller.access import rules
 from controller.access.callers import Action, Caller, PodIdentity, calling, worker_pod
 from controller.access.ports import Access
@@ -62,7 +63,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                 return self._for_worker(handler, await self._access.pod(token))
             return self._for_caller(handler, rule, await self._access.caller(token))
         except TaasError as error:
-            return _refusal(error)
+            return rpc_handlers.refusing(error)
 
     def _for_worker(self, handler: Any, pod: PodIdentity) -> Any:
         async def behavior(requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -72,10 +73,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                     async for answer in answers:
                         yield answer
 
-        return _like(handler, behavior)
+        return rpc_handlers.like(handler, behavior)
 
     def _for_caller(self, handler: Any, rule: rules.Rule, caller: Caller) -> Any:
-        behavior = getattr(handler, _kind(handler))
+        behavior = rpc_handlers.behavior_of(handler)
 
         async def call(request: Any, context: Any) -> Any:
             async with self._turns.call(caller.name):
@@ -110,10 +111,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
 
         # A handler that streams yields its answers, or writes them to the context.
         if inspect.isasyncgenfunction(behavior):
-            return _like(handler, stream)
+            return rpc_handlers.like(handler, stream)
         if handler.request_streaming:
-            return _like(handler, receive)
-        return _like(handler, write if handler.response_streaming else call)
+            return rpc_handlers.like(handler, receive)
+        return rpc_handlers.like(handler, write if handler.response_streaming else call)
 
     async def _check(self, caller: Caller, rule: rules.Rule, request: Any) -> None:
         """Raise PermissionDenied unless the caller may do what the request asks for."""
@@ -142,30 +143,6 @@ def _token(metadata: Any) -> str:
             is_bearer = value[: len(_SCHEME)].lower() == _SCHEME
             return value[len(_SCHEME) :].strip() if is_bearer else ""
     return ""
-
-
-def _refusal(error: TaasError) -> Any:
-    """Return a handler that reads nothing and ends a call of any kind with the error."""
-
-    async def refuse(requests: Any, context: Any) -> None:
-        raise error
-
-    # On the wire a call of any kind is a stream both ways.
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def _kind(handler: Any) -> str:
-    kind = "stream" if handler.request_streaming else "unary"
-    return kind + ("_stream" if handler.response_streaming else "_unary")
-
-
-def _like(handler: Any, behavior: Any) -> Any:
-    """Return a handler of the same kind with another behaviour."""
-    return getattr(grpc, f"{_kind(handler)}_rpc_method_handler")(
-        behavior,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
 
 
 async def _first(requests: AsyncIterator[Any]) -> list[Any]:

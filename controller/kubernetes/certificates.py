@@ -79,11 +79,9 @@ class ServerCertificate:
         )
 
     async def __aenter__(self) -> ServerCertificate:
-        await self._background.open()
+        await self._ensure()
+        await self._seen.open(self._background)
         try:
-            await self._ensure()
-            self._background.start(self._seen.run())
-            await self._seen.synced()
             item = self._seen.get(self._namespace, self._secret)
             try:
                 self._shown = Shown(certificates_of(item.value if item else {}))
