@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainer import progress
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, Chosen
 from trainer.contract import Assignment
 from trainer.preparation import paths_of
 from trainer.storage import Manifest
@@ -18,6 +18,16 @@ class Chief:
 
     records: progress.Records
     curves: progress.Curves
+
+    def began(self, step: int, chosen: Chosen | None, skipped: tuple[str, ...]) -> None:
+        """Tell from which checkpoint this generation begins, and which ones cannot be used."""
+        if chosen:
+            self.records.restored(step, chosen.id, skipped)
+        elif skipped:
+            reasons = "; ".join(skipped)
+            self.records.notice(
+                "CheckpointsDamaged", f"no checkpoint is sound, starting anew: {reasons}"
+            )
 
 
 def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:

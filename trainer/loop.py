@@ -87,13 +87,7 @@ class Loop:
             self.step = self._base_step = step
         if self.chief:
             self.checkpoints.fence(step)
-            if chosen:
-                self.chief.records.restored(step, chosen.id, chosen.skipped)
-            elif self.checkpoints.skipped:
-                reasons = "; ".join(self.checkpoints.skipped)
-                self.chief.records.notice(
-                    "CheckpointsDamaged", f"no checkpoint is sound, starting anew: {reasons}"
-                )
+            self.chief.began(step, chosen, self.checkpoints.skipped)
 
     def _variables(self) -> dict[str, tf.Variable]:
         return {**self.learner.variables(), _WINDOW: self._window_variable}

@@ -17,7 +17,6 @@ import keras
 from trainer import progress, script_state
 from trainer.agreement import Agreement
 from trainer.calls import agree
-from trainer.checkpoints import Chosen
 from trainer.chief import Chief, checkpoints_of
 from trainer.contract import Assignment, Stage
 from trainer.script_callbacks import Replay, Saver, Watcher, numbers
@@ -56,7 +55,6 @@ class Fits:
         self.histories: list[dict[str, Any]] = []
         # What this generation took up; None before the first fit that could.
         self.restored: State | None = None
-        self._chosen: Chosen | None = None
         self.agreement: Agreement | None = None
         self._place = (0, 0)
         self._inside = False
@@ -186,13 +184,7 @@ class Fits:
         )
         if self.chief:
             self.checkpoints.fence(step)
-            if chosen:
-                self.chief.records.restored(step, chosen.id, chosen.skipped)
-            elif self.checkpoints.skipped:
-                reasons = "; ".join(self.checkpoints.skipped)
-                self.chief.records.notice(
-                    "CheckpointsDamaged", f"no checkpoint is sound, starting anew: {reasons}"
-                )
+            self.chief.began(step, chosen, self.checkpoints.skipped)
 
     def load(self, variables: Mapping[str, Any]) -> None:
         """Assign a part of the checkpoint that this generation began from."""
