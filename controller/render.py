@@ -2,7 +2,8 @@
 
 A pod is put together of layers: what makes it this worker (core), what every pod of a Kubernetes
 installation has (platform), what the job's template says (overlay), and the core again, because
-the template must not change it. The local backend starts a process from the core alone: the
+the template must not change it. Into another image than the installation's own the agent is
+brought. The local backend starts a process from the core alone: the
 command and the environment of its one container, with what `valueFrom` refers to filled in.
 That it is a pod of this job, by labels and owner, is said by the cluster that creates it.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import overlay
+from controller.carried_agent import carried
 from controller.model import Command, Job, PodOptions, Program, Script, Task
 from controller.restricted import restricted
 from trainer import contract
@@ -91,7 +93,15 @@ def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     pod = overlay.merge(core, _platform(job, settings.platform))
     if job.spec.pod.template:
         pod = overlay.merge(pod, json.loads(job.spec.pod.template))
-    return overlay.merge(pod, core)
+    pod = overlay.merge(pod, core)
+    if _image(pod) != settings.platform.image:
+        layer = carried(CONTAINER, settings.platform.image, settings.platform.image_pull_policy)
+        pod = overlay.merge(pod, layer)
+    return pod
+
+
+def _image(pod: dict[str, Any]) -> Any:
+    return next(c["image"] for c in pod["spec"]["containers"] if c["name"] == CONTAINER)
 
 
 def assignment(job: Job, generation: int) -> contract.Assignment:
@@ -250,6 +260,8 @@ def _container(pod: PodOptions, platform: Platform) -> dict[str, Any]:
         "name": CONTAINER,
         "image": pod.image or platform.image,
         **({"imagePullPolicy": policy} if policy else {}),
+        # A container that cannot even start the agent has nothing else to explain it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # The root file system cannot be written, and libraries insist on a home.
         "env": [{"name": "HOME", "value": "/tmp"}],
         "resources": _resources(pod),

@@ -25,11 +25,12 @@ def restricted(spec: Mapping[str, Any]) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **spec,
-        "containers": [{**each, "securityContext": _container()} for each in spec["containers"]],
+        "containers": [{**each, "securityContext": own_rights()} for each in spec["containers"]],
     }
 
 
-def _container() -> dict[str, Any]:
+def own_rights() -> dict[str, Any]:
+    """Return the security context of a container of such a pod."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

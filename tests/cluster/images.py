@@ -27,6 +27,9 @@ FOLDER = layout.CACHE / "images"
 STORE = FOLDER / "store"
 _PUSHED = FOLDER / "pushed"
 _DOCKERFILES = layout.PROJECT / "deploy" / "images"
+_BASE = "localhost/taas/base:bookworm"
+# The trainer's layers below our code: what a user's own image is made on. No pod runs it as it is.
+_TENSORFLOW = "localhost/taas/tensorflow:latest"
 _MNIST = layout.PROJECT / "examples" / "jobs" / "Dockerfile.mnist"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _DATABASES = ("meta.db", "metadata.db")
@@ -39,7 +42,7 @@ class Images:
     probe: str
     trainer: str
     controller: str
-    # The trainer with the program of examples/jobs/mnist.yaml in it.
+    # A user's own, with TensorFlow and the program of examples/jobs/mnist.yaml; no agent in it.
     mnist: str
 
     def __iter__(self) -> Iterator[str]:
@@ -121,26 +124,31 @@ def _build(name: str) -> None:
         text = 'FROM scratch\nCOPY probe /probe\nUSER 65532:65532\nENTRYPOINT ["/probe"]\n'
         _bud(name, text, context)
     elif "/mnist:" in name:
-        argument = f"TRAINER_IMAGE={names().trainer}"
+        _build_from("trainer", _TENSORFLOW, target="tensorflow")
+        argument = f"BASE_IMAGE={_TENSORFLOW}"
         _bud(name, _MNIST.read_text(), layout.PROJECT, arguments=(argument,))
     else:
-        kind = name.split("/")[-1].split(":")[0]
-        dockerfile = _DOCKERFILES / f"Dockerfile.{kind}"
-        # Behind a proxy that signs with a certificate of its own, pip needs the host's list.
-        arguments = (f"BASE_IMAGE={_base()}", f"PIP_CERT={_CERTIFICATES}")
-        _bud(name, dockerfile.read_text(), layout.PROJECT, arguments=arguments, ignore=dockerfile)
+        _build_from(name.split("/")[-1].split(":")[0], name)
     with registry.serving(_PUSHED) as address:
         options = ["--tls-verify=false", "--compression-format", "zstd", "--compression-level", "1"]
         target = f"docker://{address}/{name.removeprefix('localhost/')}"
         _buildah("push", "-q", *options, name, target)
 
 
+def _build_from(kind: str, name: str, target: str = "") -> None:
+    """Builds what a Dockerfile of the project makes, or one of its stages."""
+    dockerfile = _DOCKERFILES / f"Dockerfile.{kind}"
+    # Behind a proxy that signs with a certificate of its own, pip needs the host's list.
+    arguments = (f"BASE_IMAGE={_base()}", f"PIP_CERT={_CERTIFICATES}")
+    text = dockerfile.read_text()
+    _bud(name, text, layout.PROJECT, arguments=arguments, ignore=dockerfile, target=target)
+
+
 def _base() -> str:
     """Debian with Python, in the place of the python:slim that a user's build starts from."""
-    name = "localhost/taas/base:bookworm"
     with contextlib.suppress(CommandFailed):
-        _buildah("inspect", "--type", "image", name)
-        return name
+        _buildah("inspect", "--type", "image", _BASE)
+        return _BASE
     say("building the base image with mmdebstrap")
     archive = FOLDER / "base.tar"
     wanted = "--include=python3,python3-venv,ca-certificates"
@@ -157,10 +165,10 @@ def _base() -> str:
     ]
     try:
         run(*background(command), env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
-        _bud(name, "FROM scratch\nADD base.tar /\nENV PATH=/usr/bin:/bin\n", FOLDER)
+        _bud(_BASE, "FROM scratch\nADD base.tar /\nENV PATH=/usr/bin:/bin\n", FOLDER)
     finally:
         archive.unlink(missing_ok=True)
-    return name
+    return _BASE
 
 
 def _bud(
@@ -170,10 +178,13 @@ def _bud(
     *,
     arguments: Sequence[str] = (),
     ignore: Path | None = None,
+    target: str = "",
 ) -> None:
     options = ["--layers", "--isolation", "chroot", "--network", "host", "--timestamp", "0"]
     for argument in arguments:
         options += ["--build-arg", argument]
+    if target:
+        options += ["--target", target]
     if ignore is not None:
         options += ["-v", f"{_CERTIFICATES.parent}:{_CERTIFICATES.parent}:ro"]
         options += ["--ignorefile", f"{ignore}.dockerignore"]
@@ -291,7 +302,11 @@ def _forget_all_but(socket: Path, wanted: Images) -> None:
         if name.startswith("localhost/taas/") and name not in keep:
             _ctr(socket, "images", "remove", "--sync", name)
     for name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        if name.startswith("localhost/taas/") and name not in keep and "/base:" not in name:
+        if (
+            name.startswith("localhost/taas/")
+            and name not in keep
+            and name not in (_BASE, _TENSORFLOW)
+        ):
             _buildah("rmi", "--force", name)
     pushed = {n: d for n, d in registry.manifests(_PUSHED).items() if n in keep}
     registry.write_manifests(_PUSHED, pushed)

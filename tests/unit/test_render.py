@@ -186,6 +186,24 @@ def test_a_template_cannot_change_what_makes_a_worker() -> None:
     assert plain(pod=PodOptions(template=json.dumps(template))) == plain()
 
 
+def brought(pod: dict[str, Any]) -> list[str]:
+    return [each["image"] for each in pod["spec"].get("initContainers", ())]
+
+
+def test_any_other_image_gets_the_agent_from_the_installations_own() -> None:
+    by_template = {"spec": {"containers": [{"name": "worker", "image": "team/tensorflow:1"}]}}
+    assert not brought(plain())
+    assert not brought(plain(pod=PodOptions(image="taas-trainer:1")))
+    for pod in (
+        plain(pod=PodOptions(image="team/tensorflow:1")),
+        plain(pod=PodOptions(template=json.dumps(by_template))),
+    ):
+        assert brought(pod) == ["taas-trainer:1"]
+        (worker,) = pod["spec"]["containers"]
+        assert worker["image"] == "team/tensorflow:1"
+        assert worker["command"][-1].endswith("exec python3 -m trainer.carried")
+
+
 def test_only_jobs_in_a_queue_are_labelled_for_it() -> None:
     labels = plain()["metadata"]["labels"]
     assert not [name for name in labels if name.startswith("kueue.x-k8s.io")]
