@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from controller import failures, wording
 from controller.group import Look
-from controller.model import Failure, Outcome, Phase, Reason, Stage
+from controller.model import Failure, Outcome, Phase, Reason, Stage, StorageTrouble
 from controller.scene import Scene
 
 # A report of a lost peer often comes before the culprit's own.
@@ -25,6 +25,7 @@ def watched(scene: Scene) -> Scene:
     blamed = _blamed(scene)
     if blamed is not None and not scene.chief.done and scene.job.deleting is None:
         scene = scene.with_status(last_failure=blamed)
+    scene = _storage_watched(scene, blamed)
     scene = _phased(scene, blamed)
     scene = scene.with_status(message=activity(scene))
     scene = _progressed(scene, before=before)
@@ -66,6 +67,23 @@ def _group_changes(scene: Scene) -> bool:
 def _drained(member: Look) -> bool:
     saved = member.exited is not None and member.exited.outcome is Outcome.SAVED
     return not member.done and (saved or member.leaving)
+
+
+def _storage_watched(scene: Scene, blamed: Failure | None) -> Scene:
+    """Note whether checkpoints can be saved. That it works is believed of a checkpoint only: a
+    generation that has just begun has not tried."""
+    status, agent = scene.job.status, scene.chief.agent
+    ours = agent if agent is not None and agent.running == status.generation else None
+    why = ours.saving_fails if ours else ""
+    if blamed is not None and blamed.reason == Reason.STORAGE_FAILED:
+        why = blamed.message
+    trouble = status.storage_trouble
+    if why:
+        since = trouble.since if trouble else scene.now
+        return scene.with_status(storage_trouble=StorageTrouble(why, since))
+    if (ours and ours.checkpoint is not None) or scene.chief.done:
+        return scene.with_status(storage_trouble=None)
+    return scene
 
 
 def _phased(scene: Scene, blamed: Failure | None) -> Scene:
@@ -111,8 +129,12 @@ def activity(scene: Scene) -> str:
     if status.stopping:
         return f"saving {_purpose(scene)}"
     if status.phase is Phase.RUNNING:
+        parts = [f"training with {group}"]
         refused = [x for x in scene.wanted if x.refused]
-        return f"training with {group}" + (f"; {wording.absent(refused)}" if refused else "")
+        parts += [wording.absent(refused)] if refused else []
+        trouble = status.storage_trouble
+        parts += [f"checkpoints cannot be saved: {trouble.message}"] if trouble else []
+        return "; ".join(parts)
     return f"starting generation {status.generation} with {group}"
 
 

@@ -91,6 +91,7 @@ class Reason:
     HUNG = "ProgressDeadline"  # no step for progress_deadline_seconds
     # Not counted: not the program's fault.
     TRAINER_KILLED = "TrainerKilled"  # SIGKILL or SIGTERM from outside
+    STORAGE_FAILED = "StorageFailed"  # the job's storage takes no more writes
     WORKER_LOST = "WorkerLost"  # its agent fell silent
     POD_LOST = "PodLost"  # its pod failed, was deleted or evicted
     # Final.
@@ -237,6 +238,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageTrouble:
+    """The job's storage takes no checkpoints: why, and since when."""
+
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """Where one worker stands, for people."""
 
@@ -277,6 +286,7 @@ class Status:
     started: datetime | None = None
     finished: datetime | None = None
     last_event: int = 0
+    storage_trouble: StorageTrouble | None = None
 
     @property
     def ready_workers(self) -> int:
@@ -364,6 +374,7 @@ class MemberSeen:
     step_since: datetime | None = None
     progress: Progress | None = None  # the chief's newest
     checkpoint: Checkpoint | None = None  # the chief's newest
+    saving_fails: str = ""  # the chief's newest save has failed, and why
     exited: ExitedSeen | None = None
 
 

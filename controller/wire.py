@@ -1,20 +1,18 @@
 """Converts between the domain and the wire messages, both ways and without loss. Pure.
 
 Nothing is judged here but what has no meaning at all (an unknown enum number, an impossible
-time); what users may ask for is judged in controller.parse. Times have microseconds, in UTC.
+time); what users may ask for is judged in controller.parse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from controller.conditions import conditions
 from controller.errors import InvalidJob
 from controller.model import (
     Checkpoint,
@@ -30,40 +28,19 @@ from controller.model import (
     Source,
     Spec,
     Status,
+    StorageTrouble,
     Task,
     Worker,
     WorkerState,
 )
 from controller.wire_pod import pod_to_wire, pod_with_defaults
+from controller.wire_times import EPOCH, moment, stamp
 from protos.taas.v1 import job_pb2
 
 _E = TypeVar("_E", bound=Enum)
 
 # Where the defaults of job.proto's comments come from: the domain has them.
 _DEFAULTS = Spec(Task(module=""))
-
-
-def stamp(time: datetime | None) -> Timestamp | None:
-    """Return a time as a wire message; None is an unset field."""
-    if time is None:
-        return None
-    made = Timestamp()
-    made.FromDatetime(time)
-    return made
-
-
-def moment(message: Message, field: str) -> datetime | None:
-    """Return a Timestamp field as an aware time, None when it is unset. Raises InvalidJob."""
-    if not message.HasField(field):
-        return None
-    try:
-        return _time(getattr(message, field))
-    except (ValueError, OverflowError) as error:
-        raise InvalidJob(field, f"is no time: {error}; send seconds and nanos in range") from error
-
-
-def _time(value: Timestamp) -> datetime:
-    return value.ToDatetime(tzinfo=UTC)
 
 
 def by_number(kind: type[_E], wire: EnumDescriptor, prefix: str) -> dict[int, _E]:
@@ -134,7 +111,7 @@ def checkpoint_from_wire(checkpoint: job_pb2.Checkpoint) -> Checkpoint:
         step=checkpoint.step,
         generation=checkpoint.generation,
         size_bytes=checkpoint.size_bytes,
-        created=moment(checkpoint, "create_time") or _time(Timestamp()),
+        created=moment(checkpoint, "create_time") or EPOCH,
         metrics=tuple(sorted(checkpoint.metrics.items())),
     )
 
@@ -291,7 +268,7 @@ def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
     checkpoint, failure = status.last_checkpoint, status.last_failure
     return job_pb2.TrainingJobStatus(
         phase=f"PHASE_{status.phase.value}",
-        conditions=_conditions(status),
+        conditions=conditions(status),
         generation=status.generation,
         members=status.members,
         addresses=status.addresses,
@@ -314,6 +291,7 @@ def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
         stopping=status.stopping,
         generation_ended=status.generation_ended,
         progress_time=stamp(status.progress_at),
+        storage_trouble=_trouble_to_wire(status.storage_trouble),
     )
 
 
@@ -348,7 +326,21 @@ def status_from_wire(status: job_pb2.TrainingJobStatus) -> Status:
         started=moment(status, "start_time"),
         finished=moment(status, "completion_time"),
         last_event=status.last_event,
+        storage_trouble=_trouble_from_wire(status),
     )
+
+
+def _trouble_to_wire(trouble: StorageTrouble | None) -> job_pb2.StorageTrouble | None:
+    if trouble is None:
+        return None
+    return job_pb2.StorageTrouble(message=trouble.message, since=stamp(trouble.since))
+
+
+def _trouble_from_wire(status: job_pb2.TrainingJobStatus) -> StorageTrouble | None:
+    if not status.HasField("storage_trouble"):
+        return None
+    trouble = status.storage_trouble
+    return StorageTrouble(trouble.message, moment(trouble, "since") or EPOCH)
 
 
 def _worker_to_wire(worker: Worker) -> job_pb2.WorkerStatus:
@@ -363,36 +355,6 @@ def _worker_to_wire(worker: Worker) -> job_pb2.WorkerStatus:
 def _worker_from_wire(worker: job_pb2.WorkerStatus) -> Worker:
     state = member(WORKER_STATES, worker.state, "workers.state")
     return Worker(worker.index, state, reason=worker.reason, pod=worker.pod)
-
-
-# A condition holds in exactly these phases. A cancelled job counts as failed, because whoever
-# waits for a job in Kubernetes waits for Complete or Failed; the reason tells them apart.
-_HOLDS = {
-    "Complete": (Phase.SUCCEEDED,),
-    "Failed": (Phase.FAILED, Phase.CANCELLED),
-    "Suspended": (Phase.SUSPENDED,),
-    "Running": (Phase.RUNNING,),
-}
-
-
-def _conditions(status: Status) -> list[job_pb2.Condition]:
-    """Return all conditions, as they follow from the phase.
-
-    Their reason is the phase; that of the condition that a failure has made true is the failure's.
-    The phase is all that is remembered, so a condition's time is when this phase began; for
-    one that is False it may have turned False in an earlier phase.
-    """
-    cause = status.last_failure if status.phase is Phase.FAILED else None
-    return [
-        job_pb2.Condition(
-            type=name,
-            status="True" if status.phase in phases else "False",
-            reason=cause.reason if cause and status.phase in phases else status.phase.word,
-            message=status.message,
-            last_transition_time=stamp(status.phase_since),
-        )
-        for name, phases in _HOLDS.items()
-    ]
 
 
 # --- Jobs
@@ -420,13 +382,13 @@ def job_to_wire(job: Job) -> job_pb2.TrainingJob:
 def job_from_wire(job: job_pb2.TrainingJob, *, request_id: str = "", fingerprint: str = "") -> Job:
     """Return a stored job as the domain has it; the inverse of job_to_wire. The two things that
     clients do not see come besides. Raises InvalidJob."""
-    parts = job.name.split("/")
-    if len(parts) != 4 or not job.HasField("create_time"):
+    parts, created = job.name.split("/"), moment(job, "create_time")
+    if len(parts) != 4 or created is None:
         raise InvalidJob("name", f"{job.name!r} is no stored job: its name or time is missing")
     return Job(
         key=JobKey(parts[1], parts[3]),
         uid=job.uid,
-        created=_time(job.create_time),
+        created=created,
         spec=spec_with_defaults(job.spec),
         labels=tuple(sorted(job.labels.items())),
         request_id=request_id,

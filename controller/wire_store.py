@@ -30,9 +30,8 @@ from controller.wire import (
     job_from_wire,
     job_to_wire,
     member,
-    moment,
-    stamp,
 )
+from controller.wire_times import moment, stamp
 from protos.taas.v1 import history_pb2, job_pb2
 
 _M = TypeVar("_M", bound=Message)

@@ -81,6 +81,7 @@ def member_with_heartbeat(
         step_since=now if moved or seen.step_since is None else seen.step_since,
         progress=progress,
         checkpoint=checkpoint,
+        saving_fails=heartbeat.saving_fails[:_MOST_MESSAGE_CHARS],
     )
 
 

@@ -140,6 +140,7 @@ def _plain(member: MemberSeen) -> tuple[Any, ...]:
         making_steps,
         member.exited,
         checkpoint,
+        member.saving_fails,
     )
 
 

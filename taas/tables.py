@@ -107,6 +107,10 @@ def _status_pairs(job: TrainingJob, now: datetime) -> Iterable[tuple[str, str]]:
     if status.HasField("last_checkpoint"):
         found = status.last_checkpoint
         yield "checkpoint", f"{found.id} ({units.size(found.size_bytes)})"
+    if status.HasField("storage_trouble"):
+        trouble = status.storage_trouble
+        since = units.age(trouble.since, now)
+        yield "storage", f"no checkpoint saved for {since}: {units.harmless(trouble.message)}"
     yield "generation", str(status.generation)
     if status.restarts:
         causes = ", ".join(f"{k} {v}" for k, v in sorted(status.restarts_by_reason.items()))

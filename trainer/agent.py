@@ -47,6 +47,10 @@ _REPORT_SHARE = 0.2
 _REPORT_MOST_S = 2.0
 
 
+# Characters of the reason why saving fails.
+_MOST_REASON = 1024
+
+
 class BadEnvironment(Exception):
     """The environment does not describe a worker; the text names the variable."""
 
@@ -209,6 +213,7 @@ class Agent:
             beat.generation = self._run.generation
             beat.step = self._run.step
             beat.stage = _STAGES[self._run.stage]
+            beat.saving_fails = self._run.saving_fails[:_MOST_REASON]
         if self._progress:
             beat.progress.CopyFrom(self._progress.progress)
         if self._checkpoint:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +20,8 @@ import tensorflow as tf
 from trainer import snapshot
 from trainer.contract import Checkpointing
 from trainer.retention import kept
-from trainer.snapshot import CheckpointError, damage, describe, flush
+from trainer.saves import RETRY_S, Save, Saves
+from trainer.snapshot import CheckpointError, StorageError, damage, describe, flush
 from trainer.storage import (
     MANIFEST,
     Fence,
@@ -33,10 +33,13 @@ from trainer.storage import (
     read_fences,
 )
 
-__all__ = ["CheckpointError", "Checkpoints", "Chosen"]
+__all__ = ["CheckpointError", "Checkpoints", "Chosen", "StorageError"]
 
 # Prefix of a folder on its way out; whoever finds one may finish the removal.
 _REMOVED = ".removed-"
+# How long the last save of a training is tried before the generation is given up, and with it
+# the steps since the newest checkpoint.
+LAST_SAVE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,6 @@ class Chosen:
     generation: int
     id: str
     skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Save:
-    step: int
-    values: dict[str, Any]
-    metrics: dict[str, float]
 
 
 class Checkpoints:
@@ -84,16 +80,7 @@ class Checkpoints:
         self._last_step = 0
         self._last_time: float | None = None
         self._now = 0.0
-        # Guards all below: the hand-over to the writer's thread.
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        # The save that waits, and the step of the newest one accepted.
-        self._waiting: _Save | None = None
-        self._accepted: int | None = None
-        self._busy = False
-        self._leaving = False
-        self._failure: str | None = None
-        self._defect: BaseException | None = None
+        self._saves = Saves(self._write_one)
 
     # Beginning.
 
@@ -119,7 +106,8 @@ class Checkpoints:
 
         From here on older generations can commit nothing that counts. Durable when it returns;
         then removes what interrupted saves of older generations left behind. Raises
-        CheckpointError if a newer generation has begun or the storage does not take it.
+        CheckpointError if a newer generation has begun, StorageError if the storage does not
+        take it.
         """
         self._refuse_if_superseded()
         path = self._paths.fences / f"g{self._generation:06d}.json"
@@ -137,9 +125,7 @@ class Checkpoints:
                     "while it was being chosen; choose again"
                 )
         except OSError as error:
-            raise CheckpointError(
-                f"{path}: {describe(error)}; training needs storage that it can write to"
-            ) from error
+            raise StorageError(path, error) from error
         self._last_step = base_step
         for folder, (_, generation) in self._folders():
             if generation < self._generation and not (folder / MANIFEST).exists():
@@ -168,7 +154,8 @@ class Checkpoints:
 
         `now` is in seconds on any clock that only moves forward. By steps it is due when a
         multiple of every_steps was reached since the last save; by time, every_seconds after
-        the last save, or after the first question.
+        the last save, or after the first question. A save that has failed is tried again at the
+        latest RETRY_S later.
         """
         self._now = now
         if self._last_time is None:
@@ -177,73 +164,37 @@ class Checkpoints:
         if not every_steps and not every_seconds:
             every_seconds = Checkpointing().every_seconds
         by_steps = every_steps > 0 and step // every_steps > self._last_step // every_steps
-        return by_steps or (every_seconds > 0 and now - self._last_time >= every_seconds)
+        waited_s = now - self._last_time
+        by_time = every_seconds > 0 and waited_s >= every_seconds
+        return by_steps or by_time or (self._saves.failing and waited_s >= RETRY_S)
 
     def save(self, step: int, variables: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Take a snapshot now and have it written while training goes on.
 
         At most one snapshot is being written and one waits; a newer one takes its place. A
-        failed write is told to `on_failed`; training goes on and the next due save tries again.
-        A step that is saved, or is being saved, is not saved again.
+        failed write is told to `on_failed`; training goes on, and a later save tries again. A
+        step that is saved, or is being saved, is not saved again.
         """
-        with self._changed:
-            self._raise_defect()
-            if step == self._accepted and (self._busy or self._failure is None):
-                return
-        save = _Save(step, snapshot.take(variables), {k: float(v) for k, v in metrics.items()})
+        if self._saves.has(step):
+            return
+        save = Save(step, snapshot.take(variables), {k: float(v) for k, v in metrics.items()})
         self._last_step, self._last_time = step, self._now
-        with self._changed:
-            self._waiting, self._accepted, self._busy = save, step, True
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._write_all, name="checkpoint-writer", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify_all()
+        self._saves.put(save)
 
-    def finish(self) -> None:
-        """Return when nothing is left to write.
-
-        Raises CheckpointError if the last save failed.
-        """
-        with self._changed:
-            self._leaving = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-        with self._changed:
-            self._thread, self._leaving = None, False
-            self._raise_defect()
-            if self._failure is not None:
-                raise CheckpointError(self._failure)
+    def finish(self, patience_s: float = LAST_SAVE_S) -> None:
+        """Return when nothing is left to write. If the last save fails, it is tried again and
+        again for that long. Raises StorageError if it cannot be saved, CheckpointError if a newer
+        generation has begun."""
+        failure = self._saves.finish(patience_s)
+        if failure is not None:
+            raise StorageError(self._paths.checkpoints, failure)
 
     # The writer's thread.
 
-    def _write_all(self) -> None:
-        try:
-            while (save := self._next()) is not None:
-                failure = self._write_one(save)
-                with self._changed:
-                    self._failure, self._busy = failure, self._waiting is not None
-                if failure is not None:
-                    self._on_failed(failure)
-                # The values are memory that the training may need.
-                del save
-        except BaseException as error:
-            # Not a failure of the storage but a defect; it belongs to whoever calls next.
-            with self._changed:
-                self._defect = error
-
-    def _next(self) -> _Save | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting is not None or self._leaving)
-            save, self._waiting = self._waiting, None
-            return save
-
-    def _write_one(self, save: _Save) -> str | None:
+    def _write_one(self, save: Save) -> str | None:
         """Write and commit one checkpoint, then remove what it makes superfluous.
 
-        Returns why it could not be committed, in one sentence.
+        Returns why it could not be committed, in one sentence that was told to `on_failed`.
         """
         folder = self._paths.checkpoints / checkpoint_id(save.step, self._generation)
         try:
@@ -251,22 +202,25 @@ class Checkpoints:
         except (OSError, tf.errors.OpError, CheckpointError) as error:
             if not (folder / MANIFEST).exists():
                 shutil.rmtree(folder, ignore_errors=True)
-            return (
+            self._refuse_if_superseded()
+            failure = (
                 f"the checkpoint of step {save.step} was not saved: {folder}: {describe(error)}; "
                 "the ones before it are untouched"
             )
+            self._on_failed(failure)
+            return failure
         self._on_saved(manifest)
         # What cannot be removed now is tried again after the next commit.
         with suppress(OSError):
             self._remove_superfluous(manifest)
         return None
 
-    def _commit(self, folder: Path, save: _Save) -> Manifest:
+    def _commit(self, folder: Path, save: Save) -> Manifest:
         if folder.exists() and not (folder / MANIFEST).exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         files = snapshot.write(save.values, folder)
-        manifest = Manifest(save.step, self._generation, time.time(), files, save.metrics)
+        manifest = Manifest(save.step, self._generation, time.time(), files, dict(save.metrics))
         _write_durably(folder / MANIFEST, manifest.to_json(), self._refuse_if_superseded)
         flush(folder.parent)
         return manifest
@@ -341,10 +295,6 @@ class Checkpoints:
                 f"generation {fence.generation} has begun; generation {self._generation} "
                 "may commit nothing any more"
             )
-
-    def _raise_defect(self) -> None:
-        if self._defect is not None:
-            raise self._defect
 
 
 def _write_durably(path: Path, text: str, before_rename: Callable[[], None] = lambda: None) -> None:

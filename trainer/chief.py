@@ -18,6 +18,23 @@ class Chief:
 
     records: progress.Records
     curves: progress.Curves
+    reports: progress.Reports
+    _failing: bool = False
+
+    def saved(self, manifest: Manifest) -> None:
+        """Tell of a committed checkpoint."""
+        self.records.checkpoint(manifest)
+        if self._failing:
+            self._failing = False
+            self.reports.saving("")
+
+    def not_saved(self, why: str) -> None:
+        """Tell of a save that failed. The record of it waits until there is room for it, so the
+        agent is told apart from that."""
+        self.reports.saving(why)
+        if not self._failing:
+            self.records.notice("CheckpointFailed", why)
+        self._failing = True
 
     def began(self, step: int, chosen: Chosen | None, skipped: tuple[str, ...]) -> None:
         """Tell from which checkpoint this generation begins, and which ones cannot be used."""
@@ -31,7 +48,8 @@ class Chief:
 
 
 def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
-    """Return what the chief has, None for every other member. To be closed."""
+    """Return what the chief has, None for every other member. To be closed. Raises
+    StorageError."""
     if not assignment.is_chief:
         return None
     paths = paths_of(assignment)
@@ -44,7 +62,7 @@ def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
         paths.output / "tensorboard",
         on_failed=lambda message: records.notice("CurvesFailed", message),
     )
-    return Chief(records, curves)
+    return Chief(records, curves, reports)
 
 
 def checkpoints_of(
@@ -68,7 +86,7 @@ def checkpoints_of(
 def _announce(chief: Chief | None, then: Callable[[Manifest], None]) -> Callable[[Manifest], None]:
     def saved(manifest: Manifest) -> None:
         if chief:
-            chief.records.checkpoint(manifest)
+            chief.saved(manifest)
             then(manifest)
 
     return saved
@@ -77,6 +95,6 @@ def _announce(chief: Chief | None, then: Callable[[Manifest], None]) -> Callable
 def _warn(chief: Chief | None) -> Callable[[str], None]:
     def failed(message: str) -> None:
         if chief:
-            chief.records.notice("CheckpointFailed", message)
+            chief.not_saved(message)
 
     return failed

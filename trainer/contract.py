@@ -54,13 +54,15 @@ def permitted_env(env: Mapping[str, str]) -> dict[str, str]:
 class ExitCode(IntEnum):
     """How a trainer process ends. Any other code, and any signal, is a crash.
 
-    A program may end its process with any of these by itself, so DONE, SAVED, PEER_LOST and
-    INVALID count only together with a report "leaving" of the same code.
+    A program may end its process with any of these by itself, so DONE, SAVED, STORAGE,
+    PEER_LOST and INVALID count only together with a report "leaving" of the same code.
     """
 
     DONE = 0
     # An exception of the program during training.
     CRASHED = 1
+    # The storage takes no more writes. EX_IOERR of sysexits.h.
+    STORAGE = 74
     # Asked to stop; saved and left. TensorFlow's own preemption handler uses the same number.
     SAVED = 42
     # A peer went away; the cause lies elsewhere. EX_TEMPFAIL of sysexits.h.
@@ -78,6 +80,7 @@ class Reason:
     PEER_LOST = "PeerLost"  # the cause lies with another worker
     STOPPED = "Stopped"  # its agent was told to stop it
     INVALID_PROGRAM = "InvalidProgram"  # trying again is useless
+    STORAGE_FAILED = "StorageFailed"  # the job's storage takes no more writes
 
 
 class Stage:
@@ -97,6 +100,8 @@ class Report:
     {"type": "step", "step": int}                        after every call of the training function
     {"type": "record", "record": {...}}                  chief: a history.proto Record as proto
                                                          JSON, sent after it is in the record file
+    {"type": "saving", "failure": str}                   chief: why the newest checkpoint could not
+                                                         be saved; "" when one is saved again
     {"type": "failure", "message": str, "details": str}  before leaving with CRASHED or INVALID;
                                                          details is the program's own traceback
     {"type": "leaving", "code": int}                     last: the process ends now with this
@@ -106,6 +111,7 @@ class Report:
     STAGE = "stage"
     STEP = "step"
     RECORD = "record"
+    SAVING = "saving"
     FAILURE = "failure"
     LEAVING = "leaving"
 

@@ -23,6 +23,7 @@ _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 _BY_CODE: dict[int, wire.Outcome] = {
     ExitCode.DONE: wire.OUTCOME_DONE,
     ExitCode.SAVED: wire.OUTCOME_SAVED,
+    ExitCode.STORAGE: wire.OUTCOME_CRASHED,
     ExitCode.PEER_LOST: wire.OUTCOME_PEER_LOST,
     ExitCode.INVALID: wire.OUTCOME_INVALID,
 }
@@ -77,7 +78,8 @@ def explain(ended: Ended) -> wire.Exited:
         message = f"worker {ended.worker} lost contact with another worker"
     else:
         message = f"the trainer of worker {ended.worker} ended with exit code {code}"
-    return _exited(ended, outcome, _REASONS[outcome], message, exit_code=code)
+    reason = Reason.STORAGE_FAILED if code == ExitCode.STORAGE else _REASONS[outcome]
+    return _exited(ended, outcome, reason, message, exit_code=code)
 
 
 # What a shell makes of SIGTERM; many programs leave with it as well.

@@ -20,6 +20,7 @@ from google.protobuf import json_format
 
 from protos.taas.v1 import history_pb2, job_pb2
 from trainer.contract import Report
+from trainer.snapshot import StorageError
 from trainer.storage import Manifest
 
 # Smallest time between two progress records.
@@ -51,6 +52,10 @@ class Reports:
     def record(self, record: Mapping[str, Any]) -> None:
         """Pass on a record that is in the record file."""
         self._send({"type": Report.RECORD, "record": record})
+
+    def saving(self, failure: str) -> None:
+        """Say why the newest checkpoint could not be saved, "" when one is saved again."""
+        self._send({"type": Report.SAVING, "failure": failure})
 
     def failure(self, message: str, details: str) -> None:
         """Say why this trainer is about to leave."""
@@ -84,9 +89,13 @@ class Records:
     """
 
     def __init__(self, path: Path, *, generation: int, reports: Reports) -> None:
-        """Open the file, with its folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        """Open the file, with its folder. Raises StorageError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(path, error) from error
+        self._path = path
         self._generation, self._reports = generation, reports
         self._index = 0
         self._unwritten = bytearray()
@@ -95,9 +104,11 @@ class Records:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the file. Raises OSError if records are left that it does not take."""
+        """Close the file. Raises StorageError if records are left that it does not take."""
         try:
             write_all(self._file, bytes(self._unwritten))
+        except OSError as error:
+            raise StorageError(self._path, error) from error
         finally:
             os.close(self._file)
 
@@ -148,9 +159,9 @@ class Records:
                 # What was written of a line stays; the rest of it goes first the next time.
                 while self._unwritten:
                     del self._unwritten[: os.write(self._file, self._unwritten)]
-            except OSError:
+            except OSError as error:
                 if len(self._unwritten) > _MOST_UNWRITTEN:
-                    raise
+                    raise StorageError(self._path, error) from error
                 return
             for each in self._unreported:
                 self._reports.record(each)

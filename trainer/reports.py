@@ -80,6 +80,13 @@ class RecordReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SavingReport:
+    """Why the newest checkpoint could not be saved; "" when one is saved again."""
+
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReport:
     """The trainer is about to leave, and why."""
 
@@ -94,7 +101,7 @@ class LeavingReport:
     code: int
 
 
-AnyReport = StageReport | StepReport | RecordReport | FailureReport | LeavingReport
+AnyReport = StageReport | StepReport | RecordReport | SavingReport | FailureReport | LeavingReport
 
 
 def encodable(text: str) -> str:
@@ -119,6 +126,8 @@ def parse_report(line: bytes) -> AnyReport | None:
                 raw["record"], history_pb2.Record(), ignore_unknown_fields=True
             )
             return RecordReport(record)
+        if kind == Report.SAVING:
+            return SavingReport(encodable(str(raw["failure"])))
         if kind == Report.FAILURE:
             return FailureReport(encodable(str(raw["message"])), encodable(str(raw["details"])))
         if kind == Report.LEAVING and type(raw["code"]) is int:

@@ -21,7 +21,7 @@ from trainer import (
     task,
     tracebacks,
 )
-from trainer.checkpoints import CheckpointError
+from trainer.checkpoints import CheckpointError, StorageError
 from trainer.chief import Chief, checkpoints_of, chief_of
 from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
 from trainer.data import DataError
@@ -58,6 +58,8 @@ def main(assignment: Assignment) -> int:
     except _Invalid as invalid:
         cause = invalid.__cause__ or invalid
         return _fail(cause, ExitCode.INVALID, assignment, reports)
+    except StorageError as error:
+        return _fail(error, ExitCode.STORAGE, assignment, reports)
     except Exception as error:
         if strategy.peer_lost(error, len(assignment.cluster)):
             sys.stderr.write(f"another worker went away: {tracebacks.headline(error)}\n")

@@ -20,7 +20,7 @@ from trainer.chief import chief_of
 from trainer.contract import Assignment, ExitCode, Stage
 from trainer.script_fit import Fits
 from trainer.script_group import Group, ScriptError
-from trainer.snapshot import CheckpointError
+from trainer.snapshot import CheckpointError, StorageError
 from trainer.stopping import Stop
 
 
@@ -77,7 +77,7 @@ class _Run:
             return ExitCode.DONE
         # The failure has been told, and this one would only hide it.
         with contextlib.suppress(CheckpointError):
-            fits.close()
+            fits.close(patience_s=0)
         return code
 
     def _execute(self) -> None:
@@ -124,6 +124,8 @@ class _Run:
             details = tracebacks.of_program(error, str(self._file.parent), plain=plain)
         sys.stderr.write(details)
         self._reports.failure(str(error) if plain else tracebacks.headline(error), details)
+        if isinstance(error, StorageError):
+            return ExitCode.STORAGE
         return ExitCode.INVALID if isinstance(error, ScriptError) else self._of_program()
 
     def _of_program(self) -> ExitCode:

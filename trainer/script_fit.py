@@ -17,6 +17,7 @@ import keras
 from trainer import progress, script_state
 from trainer.agreement import Agreement
 from trainer.calls import agree
+from trainer.checkpoints import LAST_SAVE_S
 from trainer.chief import Chief, checkpoints_of
 from trainer.contract import Assignment, Stage
 from trainer.script_callbacks import Replay, Saver, Watcher, numbers
@@ -82,12 +83,13 @@ class Fits:
 
         owner.fit, owner.evaluate = watched_fit, watched_evaluate
 
-    def close(self) -> None:
-        """Save what is complete and not saved, and wait for it. Raises CheckpointError."""
+    def close(self, patience_s: float = LAST_SAVE_S) -> None:
+        """Save what is complete and not saved, and wait for it, see Checkpoints.finish. Raises
+        CheckpointError."""
         if self.chief:
             if self._unsaved is not None:
                 self.save(self._unsaved, {})
-            self.checkpoints.finish()
+            self.checkpoints.finish(patience_s)
 
     def save(self, variables: Callable[[], Mapping[str, Any]], metrics: dict[str, float]) -> None:
         """Save the present step; on the chief only."""

@@ -26,6 +26,15 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written, found or used; says which, where and why."""
 
 
+class StorageError(CheckpointError):
+    """The job's storage takes no more writes. Not the program's fault."""
+
+    def __init__(self, path: Path, why: BaseException | str) -> None:
+        """Say where, and why."""
+        text = why if isinstance(why, str) else f"{path}: {describe(why)}"
+        super().__init__(f"{text}; training needs storage that it can write to")
+
+
 def take(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the present values by name, in main memory; later updates do not change them.
 

@@ -29,6 +29,7 @@ from trainer.reports import (
     LeavingReport,
     Lines,
     RecordReport,
+    SavingReport,
     StageReport,
     StepReport,
     encodable,
@@ -72,6 +73,8 @@ class TrainerRun:
         self.generation = assignment.generation
         self.stage = Stage.STARTING
         self.step = 0
+        # Why the newest checkpoint could not be saved, "" while saving works.
+        self.saving_fails = ""
         self.ended = asyncio.Event()
         self._assignment = assignment
         self._worker = worker
@@ -296,6 +299,9 @@ class TrainerRun:
             self._listener.changed()
         elif isinstance(report, RecordReport):
             self._listener.recorded(report.record)
+        elif isinstance(report, SavingReport):
+            self.saving_fails = report.failure
+            self._listener.changed()
         elif isinstance(report, FailureReport):
             self._failure = report
         elif isinstance(report, LeavingReport):

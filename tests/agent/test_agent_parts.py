@@ -140,6 +140,7 @@ def command(status: int, *, stopped: bool = False, members: int = 2) -> Ended:
         pytest.param(ended(42 << 8), wire.OUTCOME_SAVED, "", id="saved"),
         pytest.param(ended(75 << 8), wire.OUTCOME_PEER_LOST, Reason.PEER_LOST, id="peer"),
         pytest.param(ended(78 << 8), wire.OUTCOME_INVALID, Reason.INVALID_PROGRAM, id="invalid"),
+        pytest.param(ended(74 << 8), wire.OUTCOME_CRASHED, Reason.STORAGE_FAILED, id="storage"),
         pytest.param(ended(3 << 8), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="code"),
         pytest.param(
             ended(1 << 8, stopped=True), wire.OUTCOME_CRASHED, Reason.TRAINER_CRASHED, id="at-stop"
@@ -172,7 +173,7 @@ def test_ends(seen: Ended, outcome: wire.Outcome, reason: str) -> None:
         assert "worker 1" in exited.failure.message
 
 
-@pytest.mark.parametrize("code", [0, 42, 75, 78])
+@pytest.mark.parametrize("code", [0, 42, 74, 75, 78])
 @pytest.mark.parametrize("told", [None, 1])
 def test_an_exit_code_that_the_trainer_did_not_announce_is_a_crash(
     code: int, told: int | None

@@ -37,6 +37,8 @@ class Service:
     """A controller process on a state folder of its own, and what it started."""
 
     home: Path
+    # What runs the controller's command, for a world of its own.
+    wrapper: tuple[str, ...] = ()
     controller: subprocess.Popen[bytes] | None = None
     clients: list[taas.Client] = field(default_factory=list)
 
@@ -47,7 +49,7 @@ class Service:
 
     def start(self) -> None:
         """Start the controller."""
-        command = [sys.executable, "-m", "controller", "--home", str(self.home)]
+        command = [*self.wrapper, sys.executable, "-m", "controller", "--home", str(self.home)]
         with (self.home / "controller.log").open("ab") as log:
             self.controller = subprocess.Popen(
                 [*command, "--socket", f"{self.home}/taas.sock"],

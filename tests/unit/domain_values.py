@@ -24,6 +24,7 @@ from controller.model import (
     Spec,
     StateChange,
     Status,
+    StorageTrouble,
     Task,
     Worker,
     WorkerChange,
@@ -100,6 +101,7 @@ statuses = st.builds(
     started=maybe_times,
     finished=maybe_times,
     last_event=int64s,
+    storage_trouble=st.none() | st.builds(StorageTrouble, texts, times),
 )
 policies = st.builds(
     CheckpointPolicy,

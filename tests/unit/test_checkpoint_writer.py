@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from tests.unit.checkpoint_job import TIMEOUT_S, Job
 from trainer import snapshot
-from trainer.checkpoints import CheckpointError, Checkpoints
+from trainer.checkpoints import Checkpoints, StorageError
 from trainer.contract import Checkpointing
+from trainer.saves import RETRY_S
 from trainer.storage import Manifest, committed
 
 
@@ -101,14 +102,15 @@ def test_a_failed_save_is_told_harms_nothing_and_is_tried_again(job: Job) -> Non
     job.paths.checkpoints.write_text("a file where a folder should be")
     job.assign(20)
     checkpoints.save(20, job.variables, {})
-    with pytest.raises(CheckpointError, match=r"step 20 was not saved.*Not a directory"):
-        checkpoints.finish()
+    with pytest.raises(StorageError, match=r"step 20 was not saved.*Not a directory"):
+        checkpoints.finish(patience_s=0)
     (message,) = job.failed
     assert str(job.folder(20)) in message
     job.paths.checkpoints.unlink()
     hidden.rename(job.paths.checkpoints)
     assert not checkpoints.due(25, 0.0)
     assert checkpoints.due(30, 0.0)
+    assert checkpoints.due(25, RETRY_S)
     # The same step may be tried again, too: the one at the end of a training.
     job.save(checkpoints, 20)
     assert [m.step for m in job.saved] == [10, 20]
@@ -131,14 +133,43 @@ def test_a_write_that_runs_out_of_room_is_a_failed_save(job: Job, full_disk: Non
     job.save(checkpoints, 10)
     small = job.variables.pop("layer/weights")
     job.variables["big"] = tf.Variable(tf.zeros([100_000]))
-    with pytest.raises(CheckpointError, match=r"step 20 was not saved.*File too large"):
-        job.save(checkpoints, 20)
+    job.assign(20)
+    checkpoints.save(20, job.variables, {})
+    with pytest.raises(StorageError, match=r"step 20 was not saved.*File too large"):
+        checkpoints.finish(patience_s=0)
     assert not job.folder(20).exists()
     del job.variables["big"]
     job.variables["layer/weights"] = small
     assert job.loaded(job.generation(2).choose()) == 10
     job.save(checkpoints, 30)
     assert job.steps() == [30, 10]
+
+
+def test_the_last_save_is_tried_until_there_is_room(job: Job) -> None:
+    job.paths.checkpoints.parent.mkdir(parents=True)
+    job.paths.checkpoints.write_text("a file where a folder should be")
+    told = threading.Event()
+    checkpoints = Checkpoints(
+        job.paths,
+        generation=1,
+        policy=Checkpointing(),
+        on_saved=job.saved.append,
+        on_failed=lambda message: told.set(),
+    )
+    job.assign(10)
+    checkpoints.save(10, job.variables, {})
+    # The training goes on to change them; what is saved in the end is what they were.
+    job.assign(-1)
+
+    def make_room() -> None:
+        assert told.wait(TIMEOUT_S)
+        job.paths.checkpoints.unlink()
+
+    room = threading.Thread(target=make_room)
+    room.start()
+    checkpoints.finish(patience_s=TIMEOUT_S)
+    room.join()
+    assert job.loaded(job.generation(2).choose()) == 10
 
 
 def test_no_kill_leaves_a_torn_checkpoint_or_loses_a_committed_one(job: Job) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tests.unit.checkpoint_job import TIMEOUT_S, Job
 from trainer import snapshot
-from trainer.checkpoints import CheckpointError, Chosen
+from trainer.checkpoints import CheckpointError, Chosen, StorageError
 from trainer.contract import Checkpointing
 from trainer.retention import kept
 from trainer.storage import Manifest, checkpoint_id, committed, read_fences
@@ -239,7 +239,7 @@ def test_a_superseded_generation_commits_and_removes_nothing(job: Job) -> None:
     new.fence(new.choose().step)
     with pytest.raises(CheckpointError, match="generation 2 has begun"):
         job.save(old, 20)
-    assert "generation 2 has begun" in job.failed[0]
+    assert job.failed == []
     assert not job.folder(20).exists()
     assert job.steps() == [10]
     with pytest.raises(CheckpointError, match="generation 2 has begun"):
@@ -287,7 +287,7 @@ def test_a_checkpoint_is_given_back_when_a_new_generation_began_meanwhile(job: J
 
 def test_a_fence_needs_storage_that_can_be_written(job: Job) -> None:
     job.paths.root.joinpath("jobs").write_text("a file where a folder should be")
-    with pytest.raises(CheckpointError, match=r"Not a directory|File exists"):
+    with pytest.raises(StorageError, match=r"Not a directory|File exists"):
         job.generation(1).fence(0)
 
 

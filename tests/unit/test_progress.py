@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.progress import Curves, Records, Reports
+from trainer.snapshot import StorageError
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def test_records_that_never_find_room_are_an_error_at_the_end(tmp_path: Path) ->
     records = Records(path, generation=1, reports=Reports(None))
     with full_disk(at=0):
         records.notice("Told", "first")
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(StorageError, match=r"g000001\.jsonl: File too large"):
             records.close()
 
 

@@ -28,6 +28,7 @@ from controller.model import (
     Spec,
     Stage,
     Status,
+    StorageTrouble,
     Task,
     Worker,
     WorkerState,
@@ -243,7 +244,8 @@ def test_a_status_without_progress_has_made_none() -> None:
 )
 def test_conditions_follow_from_the_phase(phase: Phase, true: set[str]) -> None:
     status = Status(phase=phase, phase_since=NOW, message="why")
-    conditions = wire.status_to_wire(status).conditions
+    *conditions, storage = wire.status_to_wire(status).conditions
+    assert (storage.type, storage.status, storage.message) == ("StorageFailing", "False", "")
     assert [c.type for c in conditions] == ["Complete", "Failed", "Suspended", "Running"]
     assert {c.type for c in conditions if c.status == "True"} == true
     assert {c.status for c in conditions} <= {"True", "False"}
@@ -264,6 +266,19 @@ def test_a_failure_is_the_reason_of_a_failed_job_only(phase: Phase, reason: str)
     reasons = {c.type: c.reason for c in wire.status_to_wire(status).conditions}
     assert reasons.pop("Failed") == reason
     assert set(reasons.values()) == {phase.value.capitalize()}
+
+
+def test_storage_that_fails_is_a_condition_with_its_reason() -> None:
+    trouble = StorageTrouble("No space left on device", NOW)
+    status = Status(phase=Phase.RUNNING, phase_since=NOW - timedelta(1), storage_trouble=trouble)
+    *_, storage = wire.status_to_wire(status).conditions
+    assert (storage.type, storage.status, storage.reason) == (
+        "StorageFailing",
+        "True",
+        "SaveFailed",
+    )
+    assert storage.message == "No space left on device"
+    assert storage.last_transition_time.ToDatetime(tzinfo=UTC) == NOW
 
 
 def test_ready_workers_are_counted() -> None:

@@ -236,7 +236,7 @@ class CheckpointPolicy(_message.Message):
     def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[int] = ..., keep_last: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ...) -> None: ...
 
 class TrainingJobStatus(_message.Message):
-    __slots__ = ("phase", "conditions", "generation", "members", "workers", "ready_workers", "progress", "last_checkpoint", "restarts", "restarts_by_reason", "last_failure", "start_time", "completion_time", "restart_after", "last_event", "phase_since", "crashes", "message", "stopping", "generation_ended", "progress_time", "addresses", "futile_restarts", "failed_at_step")
+    __slots__ = ("phase", "conditions", "generation", "members", "workers", "ready_workers", "progress", "last_checkpoint", "restarts", "restarts_by_reason", "last_failure", "start_time", "completion_time", "restart_after", "last_event", "phase_since", "crashes", "message", "stopping", "generation_ended", "progress_time", "addresses", "futile_restarts", "failed_at_step", "storage_trouble")
     class RestartsByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +268,7 @@ class TrainingJobStatus(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     FUTILE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_AT_STEP_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_TROUBLE_FIELD_NUMBER: _ClassVar[int]
     phase: Phase
     conditions: _containers.RepeatedCompositeFieldContainer[Condition]
     generation: int
@@ -292,7 +293,16 @@ class TrainingJobStatus(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     futile_restarts: int
     failed_at_step: int
-    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., generation: _Optional[int] = ..., members: _Optional[_Iterable[int]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., ready_workers: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., last_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., restarts: _Optional[int] = ..., restarts_by_reason: _Optional[_Mapping[str, int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., completion_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., restart_after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., phase_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., crashes: _Optional[int] = ..., message: _Optional[str] = ..., stopping: bool = ..., generation_ended: bool = ..., progress_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., futile_restarts: _Optional[int] = ..., failed_at_step: _Optional[int] = ...) -> None: ...
+    storage_trouble: StorageTrouble
+    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., generation: _Optional[int] = ..., members: _Optional[_Iterable[int]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., ready_workers: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., last_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., restarts: _Optional[int] = ..., restarts_by_reason: _Optional[_Mapping[str, int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., completion_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., restart_after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., phase_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., crashes: _Optional[int] = ..., message: _Optional[str] = ..., stopping: bool = ..., generation_ended: bool = ..., progress_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., futile_restarts: _Optional[int] = ..., failed_at_step: _Optional[int] = ..., storage_trouble: _Optional[_Union[StorageTrouble, _Mapping]] = ...) -> None: ...
+
+class StorageTrouble(_message.Message):
+    __slots__ = ("message", "since")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, message: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("type", "status", "reason", "message", "last_transition_time")

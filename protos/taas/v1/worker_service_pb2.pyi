@@ -89,20 +89,22 @@ class Hello(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., job_uid: _Optional[str] = ..., index: _Optional[int] = ..., pod_uid: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[int] = ..., exited: _Optional[_Union[Exited, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("generation", "step", "stage", "address", "progress", "checkpoint")
+    __slots__ = ("generation", "step", "stage", "address", "progress", "checkpoint", "saving_fails")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SAVING_FAILS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     step: int
     stage: TrainerStage
     address: str
     progress: _job_pb2.Progress
     checkpoint: _job_pb2.Checkpoint
-    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ..., stage: _Optional[_Union[TrainerStage, str]] = ..., address: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., checkpoint: _Optional[_Union[_job_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    saving_fails: str
+    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ..., stage: _Optional[_Union[TrainerStage, str]] = ..., address: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., checkpoint: _Optional[_Union[_job_pb2.Checkpoint, _Mapping]] = ..., saving_fails: _Optional[str] = ...) -> None: ...
 
 class Exited(_message.Message):
     __slots__ = ("generation", "outcome", "failure", "step")
