@@ -84,6 +84,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "TrainingJobSpec.source": {"x-kubernetes-validations": _IMMUTABLE},
     "TrainingJobSpec.workers": {"minimum": 1, "maximum": _MOST_WORKERS},
     "TrainingJobSpec.minWorkers": {"minimum": 0},
+    "TrainingJobSpec.elasticWaitSeconds": {"minimum": 0, "default": _DEFAULTS.elastic_wait_s},
     "TrainingJobSpec.parameters": {
         **_TEXTS,
         "x-kubernetes-validations": {

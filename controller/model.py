@@ -182,6 +182,8 @@ class Spec:
     source: Source | None = None
     workers: int = 1
     min_workers: int = 1
+    # A pod on a node that is there takes a second or two to be back, with the image present.
+    elastic_wait_s: int = 5
     parameters: Pairs = ()
     env: Pairs = ()
     checkpoints: CheckpointPolicy = CheckpointPolicy()

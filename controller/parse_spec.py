@@ -39,6 +39,7 @@ def spec_from_wire(spec: job_pb2.TrainingJobSpec, field: str) -> Spec:
         source_from_wire(spec.source, f"{field}.source")
     check_range(spec.workers, f"{field}.workers", 1)
     check_range(spec.min_workers, f"{field}.minWorkers", 0, spec.workers)
+    check_range(spec.elastic_wait_seconds, f"{field}.elasticWaitSeconds", 0)
     _check_parameters(spec.parameters, f"{field}.parameters")
     _check_env(spec.env, f"{field}.env")
     _check_assignment(spec, f"{field}.parameters")

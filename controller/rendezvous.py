@@ -15,9 +15,6 @@ from controller.group import Look
 from controller.model import Failure, Job, Order, Phase, Reason, Seen, Status
 from controller.scene import Scene, active_deadline, scene_of
 
-# How long lost workers are waited for before the group goes on without them.
-ELASTIC_WAIT = timedelta(seconds=30)
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -110,7 +107,7 @@ def _waits_since(scene: Scene) -> datetime:
 
 
 def _shrink_at(scene: Scene) -> datetime:
-    return _waits_since(scene) + ELASTIC_WAIT
+    return _waits_since(scene) + timedelta(seconds=scene.job.spec.elastic_wait_s)
 
 
 def _start_deadline(scene: Scene) -> datetime:

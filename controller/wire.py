@@ -156,6 +156,7 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
         source=_source_to_wire(spec.source),
         workers=spec.workers,
         min_workers=spec.min_workers if spec.min_workers != spec.workers else 0,
+        elastic_wait_seconds=spec.elastic_wait_s,
         parameters=dict(spec.parameters),
         env=dict(spec.env),
         checkpoints=job_pb2.CheckpointPolicy(
@@ -189,6 +190,7 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         source=_source_from_wire(spec.source) if spec.HasField("source") else None,
         workers=spec.workers,
         min_workers=spec.min_workers or spec.workers,
+        elastic_wait_s=spec.elastic_wait_seconds or _DEFAULTS.elastic_wait_s,
         parameters=tuple(sorted(spec.parameters.items())),
         env=tuple(sorted(spec.env.items())),
         checkpoints=_policy_with_defaults(spec.checkpoints),

@@ -145,6 +145,7 @@ specs = st.builds(
     source=st.none() | st.builds(Source, texts, int64s),
     workers=st.integers(1, 2**31 - 1),
     min_workers=st.integers(1, 2**31 - 1),
+    elastic_wait_s=st.integers(1, 2**31 - 1),
     parameters=pairs,
     env=pairs,
     checkpoints=policies,

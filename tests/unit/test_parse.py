@@ -25,6 +25,7 @@ def test_a_bare_request_gets_the_defaults_of_the_proto() -> None:
             source=Source(DIGEST, 10),
             workers=2,
             min_workers=2,
+            elastic_wait_s=5,
             parameters=(),
             env=(),
             checkpoints=CheckpointPolicy(
@@ -53,6 +54,7 @@ def test_everything_that_was_asked_for_arrives() -> None:
         task={"module": "train/lenet.py"},
         workers=4,
         min_workers=3,
+        elastic_wait_seconds=7,
         parameters={"rate": "0.1", "batch": "128"},
         env={"B": "2", "A": "1"},
         checkpoints={
@@ -77,6 +79,7 @@ def test_everything_that_was_asked_for_arrives() -> None:
         source=Source(DIGEST, 10),
         workers=4,
         min_workers=3,
+        elastic_wait_s=7,
         parameters=(("batch", "128"), ("rate", "0.1")),
         env=(("A", "1"), ("B", "2")),
         checkpoints=CheckpointPolicy(100, 20, 5, "loss", "min"),

@@ -111,15 +111,18 @@ class TestElastic:
     @pytest.mark.parametrize(
         ("status", "spec", "seconds", "members"),
         [
-            pytest.param(idle(Phase.RESTARTING), {"min_workers": 1}, 29.9, (), id="too early"),
-            pytest.param(idle(Phase.RESTARTING), {"min_workers": 1}, 30, (1,), id="in time"),
+            pytest.param(idle(Phase.RESTARTING), {"min_workers": 1}, 4.9, (), id="too early"),
+            pytest.param(idle(Phase.RESTARTING), {"min_workers": 1}, 5, (1,), id="in time"),
+            pytest.param(
+                idle(Phase.RESTARTING), {"min_workers": 1, "elastic_wait_s": 9}, 8, (), id="asked"
+            ),
             pytest.param(idle(Phase.RESTARTING), {"min_workers": 2}, 30, (), id="too few"),
             pytest.param(idle(Phase.PENDING), {"min_workers": 1}, 30, (), id="never there"),
             pytest.param(idle(Phase.PENDING), {"min_workers": 1}, 600, (1,), id="at the deadline"),
             pytest.param(
                 idle(Phase.RESTARTING, restart_after=at(10)),
                 {"min_workers": 1},
-                35,
+                14.9,
                 (),
                 id="a back-off is no waiting",
             ),
