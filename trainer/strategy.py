@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context
 
 from trainer import contract
@@ -64,16 +63,21 @@ def _configure_coordination(members: int) -> None:
     The strategy has no public settings for this and leaves an existing configuration alone.
     """
     ctx: Any = context.context()
+    # Its own module has moved between TensorFlow's versions.
+    messages: Any = context.coordination_config_pb2
     ctx.configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
         heartbeat_timeout_in_ms=HEARTBEAT_MS,
         cluster_register_timeout_in_ms=REGISTER_MS,
         shutdown_barrier_timeout_in_ms=SHUTDOWN_MS,
-        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=members)],
+        coordinated_jobs=[messages.CoordinatedJob(name="worker", num_tasks=members)],
     )
-    # Without it the leader waits for ever for a member that never comes.
-    ctx._coordination_service_config.cluster_register_with_barrier = True
+    config = ctx._coordination_service_config
+    # Without it the leader waits for ever for a member that never comes; TensorFlow 2.16 has no
+    # such setting, and the job's progress deadline ends the wait.
+    if "cluster_register_with_barrier" in config.DESCRIPTOR.fields_by_name:
+        config.cluster_register_with_barrier = True
 
 
 def _await_leader(address: str, timeout_s: float) -> None:

@@ -69,6 +69,15 @@ def test_keras_without_the_defects_is_left_alone() -> None:
     assert "mended" not in done.stderr
 
 
+def test_an_old_keras_is_left_alone_and_named() -> None:
+    done = program(
+        "import keras\nkeras.__version__ = '3.11.3'\n"
+        "from trainer import keras_compat; keras_compat.install(); assert not mended()"
+    )
+    assert "Keras 3.11.3" in done.stderr
+    assert "its fit works on one worker only; use a newer Keras" in done.stderr
+
+
 def test_another_backend_is_left_alone() -> None:
     # As with any other backend, the trainer of TensorFlow's was not loaded.
     done = program(

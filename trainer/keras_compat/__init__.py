@@ -1,8 +1,8 @@
 """Makes Keras 3's fit, evaluate and predict work under MultiWorkerMirroredStrategy.
 
 `install()` mends the Keras of this process, at once or when it is imported, if it has the defects
-that `probes` looks for. A Keras without them is left alone, and so is the legacy tf_keras, which
-is another package. docs/keras.md says what works and what cannot.
+that `probes` looks for. A Keras without them is left alone, and so are one older than 3.12 and
+the legacy tf_keras, which is another package. docs/keras.md says what works and what cannot.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 _KERAS = "keras"
 _MARK = "_taas_mended"
+# Older ones have the defects in other places.
+_OLDEST = (3, 12)
 # The parts of Keras that are mended, all or none.
 _PARTS = {
     "trainer": "keras.src.backend.tensorflow.trainer",
@@ -81,7 +83,7 @@ def _mend(keras: ModuleType) -> None:
     from trainer.keras_compat import probes
 
     setattr(keras, _MARK, True)
-    version = getattr(keras, "__version__", "of unknown version")
+    version = str(keras.__version__)
     found = [
         text
         for text, probe in (
@@ -94,6 +96,12 @@ def _mend(keras: ModuleType) -> None:
         if probe(trainer)
     ]
     if not found:
+        return
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        sys.stderr.write(
+            f"Keras {version} {' and '.join(found)}, and is older than 3.12, the oldest that can "
+            "be mended: its fit works on one worker only; use a newer Keras\n"
+        )
         return
     parts: dict[str, Any] = {name: importlib.import_module(m) for name, m in _PARTS.items()}
     from trainer.keras_compat import callbacks, dropout, losses, optimizers, trainers
