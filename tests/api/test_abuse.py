@@ -20,8 +20,8 @@ from tests.fakes import FakeAccess
 CODE = grpc.StatusCode
 
 
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+async def refused(call: Any) -> grpc.Call:
+    with pytest.raises(grpc.RpcError) as caught:
         await call
     return caught.value
 

@@ -16,7 +16,7 @@ from trainer.storage import JobPaths
 
 async def code_of(call: Any) -> grpc.StatusCode:
     """Return the code that a call ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:
         await call
     return caught.value.code()
 

@@ -1,6 +1,7 @@
 """Watching, logs, workers' streams: nothing missed, nothing twice, nobody believed too much."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, Agent, World, job_name, served, trained, until
 
 
-async def events(world: World, job_id: str, cursor: str = "", count: int = -1) -> list[Any]:
-    """Read events to the end of the stream, or so many."""
+async def events(
+    world: World,
+    job_id: str,
+    cursor: str = "",
+    enough: Callable[[list[Any]], Any] = lambda found: False,
+) -> list[Any]:
+    """Read events to the end of the stream, or until they are enough."""
     request = pb.WatchTrainingJobRequest(name=job_name(job_id), cursor=cursor)
     call = world.client.WatchTrainingJob(request)
     found = []
     async with asyncio.timeout(BOUND_S):
-        while len(found) != count:
+        while not enough(found):
             response = await call.read()
             if response is grpc.aio.EOF:
                 break
@@ -126,12 +132,7 @@ async def test_the_stream_goes_on_over_a_restart_of_the_controller(folder: Path)
         agent = await world.agent("one", 0)
         await agent.start()
         await agent.step(1)
-
-        async def told() -> list[Any] | None:
-            found = await events(world, "one", count=3)
-            return found if steps(found) else None
-
-        before = await until(told)
+        before = await events(world, "one", enough=steps)
         store, cluster = world.store, world.cluster
         await agent.leave()
     await agent.record(progress=job_pb2.Progress(step=2), tell=False)

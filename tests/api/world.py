@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,15 +77,21 @@ class World:
         return training_service_pb2_grpc.TrainingServiceStub(self.channel)
 
     async def upload(self, data: bytes, source: job_pb2.Source, piece: int = 1000) -> Any:
-        """Send an archive in pieces."""
+        """Send an archive in pieces.
 
-        async def pieces() -> AsyncIterator[training_service_pb2.UploadSourceRequest]:
+        As the client of this project does, without asyncio: grpc.aio tells of a refusal as an
+        internal error of its own when it is about to send the next piece.
+        """
+
+        def pieces() -> Iterator[training_service_pb2.UploadSourceRequest]:
             header = training_service_pb2.UploadSourceHeader(parent=NAMESPACE, source=source)
             yield training_service_pb2.UploadSourceRequest(header=header)
             for start in range(0, len(data), piece):
                 yield training_service_pb2.UploadSourceRequest(data=data[start : start + piece])
 
-        return await self.client.UploadSource(pieces())
+        with grpc.insecure_channel(self.address) as channel:
+            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            return await asyncio.to_thread(stub.UploadSource, pieces())
 
     async def submit(self, job_id: str, *, workers: int = 1, **spec: Any) -> job_pb2.TrainingJob:
         """Upload a source and create a job from it."""
