@@ -293,7 +293,7 @@ COLUMNS = [
         '.status.conditions[?(@.type=="Running")].reason',
         "Where the job stands.",
     ),
-    _column("Ready", "integer", ".status.readyWorkers", "Workers that are present."),
+    _column("Ready", "integer", ".status.readyWorkers", "Workers that are ready or running."),
     _column("Workers", "integer", ".spec.workers", "Workers that are wanted."),
     _column("Step", "string", ".status.progress.step", "Steps completed."),
     _column("Total", "string", ".status.progress.totalSteps", "Steps the training takes."),

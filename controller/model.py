@@ -209,7 +209,7 @@ class Progress:
     loss: float = 0.0
     metrics: Metrics = ()
     examples_per_second: float = 0.0
-    seconds_left: float = -1.0
+    seconds_left: float | None = None  # None when unknown
     starved_fraction: float = 0.0
 
 
@@ -292,8 +292,8 @@ class Status:
 
     @property
     def ready_workers(self) -> int:
-        """Workers whose agent is present."""
-        present = (WorkerState.READY, WorkerState.RUNNING, WorkerState.DONE)
+        """Workers that are ready or running; one that has ended well is there no more."""
+        present = (WorkerState.READY, WorkerState.RUNNING)
         return sum(w.state in present for w in self.workers)
 
 

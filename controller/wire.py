@@ -87,7 +87,7 @@ def progress_from_wire(progress: job_pb2.Progress) -> Progress:
         loss=progress.loss,
         metrics=tuple(sorted(progress.metrics.items())),
         examples_per_second=progress.examples_per_second,
-        seconds_left=progress.seconds_left,
+        seconds_left=progress.seconds_left if progress.HasField("seconds_left") else None,
         starved_fraction=progress.starved_fraction,
     )
 

@@ -166,7 +166,7 @@ def _progress_rows(progress: Progress) -> Iterator[RenderableType]:
     position.append(f"  epoch {progress.epoch:.2f}")
     if progress.examples_per_second > 0:
         position.append(f"  {units.rate(progress.examples_per_second)}", style="cyan")
-    if progress.seconds_left >= 0:
+    if progress.HasField("seconds_left"):
         position.append(f"  {units.duration(progress.seconds_left)} left", style="magenta")
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(width=3)

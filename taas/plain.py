@@ -169,7 +169,7 @@ def _progress(progress: Progress) -> Fields:
     fields.update(_metrics(progress.metrics))
     if progress.examples_per_second:
         fields["examples_per_second"] = f"{progress.examples_per_second:.1f}"
-    if progress.seconds_left >= 0:
+    if progress.HasField("seconds_left"):
         fields["seconds_left"] = f"{progress.seconds_left:.0f}"
     return fields
 

@@ -241,7 +241,7 @@ class Pace:
         """Return the record's content, and begin a new measurement."""
         rate = self._steps / self._seconds if self._seconds else 0.0
         done = 0 < self._total <= step
-        left = 0.0 if done else (self._total - step) / rate if rate and self._total else -1.0
+        left = 0.0 if done else (self._total - step) / rate if rate and self._total else None
         self._steps, self._seconds, self._last = 0, 0.0, time.monotonic()
         metrics = {name: value for name, value in values.items() if name != "loss"}
         return job_pb2.Progress(

@@ -49,7 +49,7 @@ progresses = st.builds(
     loss=doubles,
     metrics=metrics,
     examples_per_second=doubles,
-    seconds_left=doubles,
+    seconds_left=st.none() | doubles,
     starved_fraction=doubles,
 )
 checkpoints = st.builds(

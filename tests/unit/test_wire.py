@@ -281,9 +281,16 @@ def test_storage_that_fails_is_a_condition_with_its_reason() -> None:
     assert storage.last_transition_time.ToDatetime(tzinfo=UTC) == NOW
 
 
+def test_time_left_is_said_only_when_it_is_known() -> None:
+    for known in (None, 0.0, 5.0):
+        told = wire.progress_to_wire(Progress(10, seconds_left=known))
+        assert told.HasField("seconds_left") is (known is not None)
+        assert wire.progress_from_wire(told).seconds_left == known
+
+
 def test_ready_workers_are_counted() -> None:
     status = Status(workers=tuple(Worker(i, state) for i, state in enumerate(WorkerState)))
-    assert wire.status_to_wire(status).ready_workers == 3
+    assert wire.status_to_wire(status).ready_workers == 2
 
 
 def test_times_of_other_zones_are_the_same_instants() -> None:

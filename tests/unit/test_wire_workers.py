@@ -62,7 +62,7 @@ LATER = NOW + timedelta(seconds=1)
                 running=2,
                 step=40,
                 stage=Stage.TRAINING,
-                progress=Progress(30, seconds_left=0.0),
+                progress=Progress(30),
             ),
             id="running",
         ),
@@ -123,7 +123,7 @@ TRAINING = worker_service_pb2.TRAINER_STAGE_TRAINING
         ),
         pytest.param(
             {"generation": 2, "step": 10, "stage": TRAINING, "progress": {"step": 10}},
-            replace(HEARD, progress=Progress(10, seconds_left=0.0)),
+            replace(HEARD, progress=Progress(10)),
             id="progress",
         ),
         pytest.param(
