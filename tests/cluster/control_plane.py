@@ -18,8 +18,8 @@ ETCD = "etcd"
 API_SERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
-DNS = "coredns"
-ALL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, DNS)
+NAMES = "names"
+ALL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, NAMES)
 
 
 def start(name: str) -> None:
@@ -70,7 +70,7 @@ def _command(name: str) -> list[str | Path]:
         API_SERVER: _api_server,
         CONTROLLER_MANAGER: _controller_manager,
         SCHEDULER: _scheduler,
-        DNS: _dns,
+        NAMES: _names,
     }[name]()
     return [programs.build() / name, *arguments]
 
@@ -142,18 +142,5 @@ def _scheduler() -> list[str]:
     ]
 
 
-def _dns() -> list[str]:
-    corefile = layout.CONFIG / "Corefile"
-    # Only the names of this cluster: its pods need no other, and the tests no other network.
-    corefile.write_text(
-        f""".:53 {{
-    bind {layout.HOST_IP}
-    errors
-    kubernetes {layout.CLUSTER_DOMAIN} in-addr.arpa {{
-        kubeconfig {layout.CONFIG}/admin.kubeconfig
-        ttl 1
-    }}
-}}
-"""
-    )
-    return ["-conf", str(corefile)]
+def _names() -> list[str]:
+    return [str(layout.KUBECONFIG), f"{layout.HOST_IP}:53", layout.CLUSTER_DOMAIN]

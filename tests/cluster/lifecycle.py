@@ -128,7 +128,7 @@ def _create() -> None:
     control_plane.wait_for_api()
     control_plane.start(control_plane.CONTROLLER_MANAGER)
     control_plane.start(control_plane.SCHEDULER)
-    control_plane.start(control_plane.DNS)
+    control_plane.start(control_plane.NAMES)
     # Written last: whoever finds it finds a cluster that was made to its end.
     layout.SHARED.mkdir()
     layout.SHARED.chmod(0o1777)

@@ -72,13 +72,13 @@ def forget_policy() -> None:
 def folder() -> Path:
     """Where the built programs are; its name changes with whatever goes into them."""
     digest = hashlib.sha256(LINKER_FLAGS.encode())
-    for name in ("go.mod", "go.sum", "dns/go.mod", "dns/go.sum", "probe/main.go"):
+    for name in ("go.mod", "go.sum", "names/main.go", "probe/main.go"):
         digest.update((layout.BINARIES / name).read_bytes())
     return layout.CACHE / f"kubernetes-{digest.hexdigest()[:12]}"
 
 
 def build() -> Path:
-    """The folder with Kubernetes' programs and the probe, built if they are not there yet."""
+    """The folder with Kubernetes' programs and our own, built if they are not there yet."""
     target = folder()
     if target.is_dir():
         return target
@@ -90,14 +90,13 @@ def build() -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     packages = [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS]
+    packages += ["./names", "./probe"]
     go = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", LINKER_FLAGS]
     # Static, so that the probe runs in an empty image.
     static = {**os.environ, "CGO_ENABLED": "0"}
     try:
-        command = [*go, "-o", f"{partial}/"]
-        run(*background([*command, *packages, "./probe"]), cwd=layout.BINARIES, env=static)
-        dns = background([*command, "github.com/coredns/coredns"])
-        run(*dns, cwd=layout.BINARIES / "dns", env=static)
+        command = background([*go, "-o", f"{partial}/", *packages])
+        run(*command, cwd=layout.BINARIES, env=static)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
