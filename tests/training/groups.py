@@ -27,16 +27,17 @@ TIMEOUT_S = 600
 NEVER = Checkpointing(every_seconds=3600)
 
 
-def _child(assignment_json: str, log: str, reports: str) -> None:
+def _begin(log: str) -> None:
     # The server ends with the tests, however they end.
     lifeline.die_with(os.getppid())
-    assignment = Assignment.from_json(assignment_json)
-    cores = sorted(os.sched_getaffinity(0))
-    # A core each, as the local backend does: threads of several workers on one core get in each
-    # other's way.
-    os.sched_setaffinity(0, {cores[assignment.position % len(cores)]})
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
     os.dup2(1, 2)
+
+
+def _child(assignment_json: str, log: str, reports: str) -> None:
+    _begin(log)
+    assignment = Assignment.from_json(assignment_json)
+    pin(assignment.position)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     descriptor = os.open(reports, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.environ[ENV_REPORT_FD] = str(descriptor)
@@ -48,6 +49,30 @@ def _child(assignment_json: str, log: str, reports: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _call(log: str, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+    _begin(log)
+    function(*arguments)
+
+
+def in_a_fork(log: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in a process that has imported TensorFlow and touched no device."""
+    process = context.Process(target=_call, args=(str(log), function, arguments))
+    process.start()
+    process.join(TIMEOUT_S)
+    assert process.exitcode == 0, log.read_text()[-3000:]
+
+
+def pin(position: int) -> None:
+    """Give the member at a position a core of its own, as far as there are cores.
+
+    Threads of several members on one core get in each other's way. Tests that run side by side
+    begin at different cores.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {cores[(first + position) % len(cores)]})
 
 
 def free_ports(number: int) -> list[int]:

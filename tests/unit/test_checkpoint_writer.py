@@ -1,13 +1,9 @@
-"""The writer of checkpoints: beside training, through failing storage and kills."""
+"""The writer of checkpoints: beside training, and through failing storage."""
 
 from __future__ import annotations
 
-import os
-import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tests.unit.checkpoint_job import TIMEOUT_S, Job
-from trainer import snapshot
 from trainer.checkpoints import Checkpoints, StorageError
 from trainer.contract import Checkpointing
 from trainer.saves import RETRY_S
-from trainer.storage import Manifest, committed
+from trainer.storage import Manifest
 
 
 @pytest.fixture
@@ -170,52 +165,3 @@ def test_the_last_save_is_tried_until_there_is_room(job: Job) -> None:
     checkpoints.finish(patience_s=TIMEOUT_S)
     room.join()
     assert job.loaded(job.generation(2).choose()) == 10
-
-
-def test_no_kill_leaves_a_torn_checkpoint_or_loses_a_committed_one(job: Job) -> None:
-    rng = random.Random(1)
-    script = Path(__file__).with_name("saving_in_a_loop.py")
-    forks = subprocess.Popen(
-        [sys.executable, str(script), str(job.paths.root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    newest = 0
-    with forks:
-        for generation in range(1, 13):
-            forks.stdin.write(f"{generation}\n")
-            forks.stdin.flush()
-            lives = rng.randint(1, 8)
-            child = None
-            for line in forks.stdout:
-                word, _, value = line.rstrip().partition(" ")
-                assert word != "failed", value
-                if word == "pid":
-                    child = int(value)
-                elif word == "began":
-                    assert int(value) >= newest
-                elif word == "saved":
-                    newest, lives = int(value), lives - 1
-                elif word == "gone":
-                    break
-                if child is not None and lives <= 0 and word != "pid":
-                    # Anywhere in the next save: beginning, in the middle, at the commit.
-                    threading.Timer(rng.uniform(0, 0.02), os.kill, (child, 9)).start()
-                    child = None
-            else:
-                pytest.fail("the process that forks has ended")
-            chooser = job.generation(generation + 1)
-            chosen = chooser.choose()
-            assert chosen.step >= newest
-            assert chosen.skipped == ()
-            for manifest in committed(job.paths):
-                assert snapshot.damage(job.paths.checkpoints / manifest.id, manifest) is None
-            job.variables = {
-                "step": tf.Variable(0, dtype=tf.int64),
-                "weights": tf.Variable(tf.zeros([50_000])),
-            }
-            assert job.loaded(chosen) == chosen.step
-        forks.stdin.close()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
-from tests.unit.checkpoint_job import TIMEOUT_S, Job
+from tests.unit.checkpoint_job import Job
 from trainer import snapshot
 from trainer.checkpoints import CheckpointError, Chosen, StorageError
 from trainer.contract import Checkpointing
@@ -75,43 +73,6 @@ def test_a_later_update_does_not_reach_a_snapshot(job: Job) -> None:
     for name, value in values.items():
         assert (value.numpy() == before[name]).all()
         assert not (adam[name].numpy() == before[name]).any()
-
-
-def test_mirrored_variables_are_saved_once_and_loaded_into_every_replica(job: Job) -> None:
-    # The CPU cannot be split into two devices once TensorFlow runs, hence another process.
-    program = [sys.executable, "-c", MIRRORED, str(job.paths.root)]
-    subprocess.run(program, check=True, timeout=TIMEOUT_S)
-
-
-MIRRORED = """
-import sys
-from pathlib import Path
-import tensorflow as tf
-from trainer import snapshot
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    weights = tf.Variable(tf.zeros([100]))
-    mean = tf.Variable(0.0, synchronization=tf.VariableSynchronization.ON_READ,
-                       aggregation=tf.VariableAggregation.MEAN)
-variables = {"weights": weights, "mean": mean}
-@tf.function
-def update():
-    strategy.run(lambda: (weights.assign_add(tf.ones([100])), mean.assign_add(1.0)) and None)
-update()
-values = snapshot.take(variables)
-update()
-assert values["weights"].numpy().tolist() == [1.0] * 100 and values["mean"].numpy() == 1.0
-folder = Path(sys.argv[1])
-snapshot.write(values, folder)
-snapshot.restore(folder, variables)
-for variable in variables.values():
-    for local in strategy.experimental_local_results(variable):
-        assert (local.numpy() == 1.0).all()
-update()
-assert weights.numpy().tolist() == [2.0] * 100
-"""
 
 
 # Damage.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -129,18 +126,3 @@ def test_the_hash_is_one_function_in_its_three_forms() -> None:
     expected = [mix(value) for value in values]
     assert mix_array(np.array(values, np.uint64)).tolist() == expected
     assert mix_tensor(tf.constant(values, tf.uint64)).numpy().tolist() == expected
-
-
-def test_opening_data_touches_no_device() -> None:
-    # Collectives must be configured before TensorFlow's context exists, and a warm process is
-    # forked before it does.
-    program = """
-import numpy as np
-from tensorflow.python.eager import context
-from trainer import checkpoints, data
-from trainer.data import order
-examples = data.arrays(np.zeros((4, 2)), np.zeros(4)).map(lambda x, y: (x, y)).take(3)
-examples.split(0.5, seed=1)
-assert context.context()._context_handle is None
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
