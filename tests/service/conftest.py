@@ -16,9 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.service)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A running service."""
+    """A running service, for all tests of a module: their jobs have names of their own."""
     service = Service(Path(tempfile.mkdtemp(prefix="taas-")))
     service.start()
     yield service

@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,15 +88,6 @@ SHORT = {
         {"steps": "400", "learning_rate": "0.01"},
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """One service for all examples."""
-    service = Service(Path(tempfile.mkdtemp(prefix="taas-")))
-    service.start()
-    yield service
-    service.close()
 
 
 def submit(client: taas.Client, name: str, source: str, parameters: Mapping[str, str]) -> None:

@@ -2,75 +2,91 @@
 
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from protos.taas.v1.job_pb2 import CheckpointPolicy, TrainingJobSpec
-from taas import Client
+from taas import Client, Phase
 from tests.service.world import BOUND_S, TASK, Service, Story, until
 
-PARAMETERS = {"steps": "4000"}
+
+def submit(client: Client, name: str) -> None:
+    """Submit the job; its seconds of training leave room for three kills in the middle."""
+    client.submit(
+        TASK,
+        name=name,
+        workers=2,
+        parameters={"steps": "1500"},
+        spec=TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=100)),
+    )
+
+
+@pytest.fixture(scope="module")
+def calm(service: Service) -> dict[str, float]:
+    """What the test metrics are when nothing happens."""
+    client = service.client()
+    submit(client, "calm")
+    story = Story(list(client.watch("calm")))
+    story.check()
+    assert client.get("calm").status.restarts == 0
+    return story.test
 
 
 def watch(client: Client, name: str, story: Story) -> threading.Thread:
     """Follow a job in the background, over restarts of the controller."""
 
     def follow() -> None:
-        story.events.extend(client.watch(name, reconnect_for_s=BOUND_S))
+        for event in client.watch(name, reconnect_for_s=BOUND_S):
+            story.events.append(event)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     return thread
 
 
-def submit(client: Client, name: str, *, workers: int = 2, **parameters: str) -> Any:
-    return client.submit(
-        TASK,
-        name=name,
-        workers=workers,
-        parameters=PARAMETERS | parameters,
-        spec=TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=200)),
-    )
+def at_once(story: Story) -> None:
+    """Right after the submit was acknowledged."""
 
 
-def undisturbed(service: Service) -> dict[str, float]:
-    """Return the test metrics of a run that nothing happens to."""
-    client = service.client()
-    submit(client, "calm")
-    story = Story()
-    story.events.extend(client.watch("calm"))
-    story.check()
-    assert client.get("calm").status.restarts == 0
-    return story.test
+def after_a_step(story: Story) -> None:
+    """In the middle of training."""
+    seen = story.count("progress")
+    until(lambda: story.count("progress") > seen, "a step")
 
 
-def kill_controller(service: Service) -> None:
+def after_a_checkpoint(story: Story) -> None:
+    """When there is something new to go back to."""
+    seen = story.count("checkpoint")
+    until(lambda: story.count("checkpoint") > seen, "a checkpoint")
+
+
+Fault = Callable[[Service, str], None]
+
+
+def kill_controller(service: Service, job: str) -> None:
     service.kill()
     service.start()
 
 
-def kill_agent(index: int) -> Callable[[Service], None]:
-    def kill(service: Service) -> None:
-        agent = until(lambda: service.agent("stormy", index), "the agent")
+def kill_agent(index: int) -> Fault:
+    def kill(service: Service, job: str) -> None:
+        agent = until(lambda: service.agent(job, index), "the agent")
         os.kill(agent.pid, signal.SIGKILL)
 
     return kill
 
 
-def kill_trainer(index: int) -> Callable[[Service], None]:
-    def kill(service: Service) -> None:
-        trainer = until(lambda: service.trainer("stormy", index), "the trainer")
+def kill_trainer(index: int) -> Fault:
+    def kill(service: Service, job: str) -> None:
+        trainer = until(lambda: service.trainer(job, index), "the trainer")
         os.kill(trainer.pid, signal.SIGKILL)
 
     return kill
 
 
-def kill_all(service: Service) -> None:
+def kill_all(service: Service, job: str) -> None:
     service.kill()
     for process in list(service.processes()):
         try:
@@ -80,59 +96,31 @@ def kill_all(service: Service) -> None:
     service.start()
 
 
-def at_once(service: Service, client: Client) -> None:
-    """The moment right after the submit was acknowledged."""
-
-
-def after_a_step(service: Service, client: Client) -> None:
-    """In the middle of training."""
-    until(lambda: client.get("stormy").status.progress.step > 0, "a step")
-
-
-def after_a_checkpoint(service: Service, client: Client) -> None:
-    """When there is something to go back to."""
-    until(lambda: client.checkpoints("stormy"), "a checkpoint")
-
-
-@pytest.fixture(scope="module")
-def calm() -> dict[str, float]:
-    """What the test metrics are when nothing happens."""
-    service = Service(Path(tempfile.mkdtemp(prefix="taas-")))
-    service.start()
-    try:
-        return undisturbed(service)
-    finally:
-        service.close()
-
-
-@pytest.mark.parametrize("moment", [at_once, after_a_step, after_a_checkpoint])
 @pytest.mark.parametrize(
-    "fault",
+    ("name", "fault"),
     [
-        pytest.param(kill_controller, id="controller"),
-        pytest.param(kill_agent(0), id="chief's agent"),
-        pytest.param(kill_agent(1), id="other agent"),
-        pytest.param(kill_trainer(0), id="chief's trainer"),
-        pytest.param(kill_trainer(1), id="other trainer"),
-        pytest.param(kill_all, id="everything"),
+        pytest.param("controller", kill_controller, id="controller"),
+        pytest.param("agent-0", kill_agent(0), id="chief's agent"),
+        pytest.param("agent-1", kill_agent(1), id="other agent"),
+        pytest.param("trainer-0", kill_trainer(0), id="chief's trainer"),
+        pytest.param("trainer-1", kill_trainer(1), id="other trainer"),
+        pytest.param("all", kill_all, id="everything"),
     ],
 )
-def test_a_kill_changes_nothing_about_the_result(
-    service: Service,
-    calm: dict[str, float],
-    fault: Callable[[Service], None],
-    moment: Callable[[Service, Client], None],
+def test_kills_change_nothing_about_the_result(
+    service: Service, calm: dict[str, float], name: str, fault: Fault
 ) -> None:
-    client = service.client()
-    submit(client, "stormy")
-    story = Story()
-    watching = watch(client, "stormy", story)
-    moment(service, client)
-    fault(service)
+    """One life with a kill at each of the moments."""
+    client, story = service.client(), Story()
+    submit(client, name)
+    watching = watch(client, name, story)
+    for moment in (at_once, after_a_step, after_a_checkpoint):
+        moment(story)
+        fault(service, name)
     watching.join(BOUND_S)
     assert not watching.is_alive()
-    job = client.get("stormy")
-    assert job.status.phase == 7, job.status
+    job = client.get(name)
+    assert job.status.phase == Phase.Value("PHASE_SUCCEEDED"), job.status
     story.check()
     assert story.test == calm
-    until(lambda: not list(service.processes()), "the workers to leave")
+    until(lambda: not list(service.processes(name)), "the workers to leave")

@@ -15,9 +15,11 @@ from taas.location import target_of
 from tests.service.world import BOUND_S, TASK, Service, Story, until
 
 
-def run(client: taas.Client, name: str, **parameters: str) -> tuple[Any, Story]:
+def run(
+    client: taas.Client, name: str, *, workers: int = 2, **parameters: str
+) -> tuple[Any, Story]:
     """Run a job to its end."""
-    client.submit(TASK, name=name, workers=2, parameters=parameters)
+    client.submit(TASK, name=name, workers=workers, parameters=parameters)
     story = Story(list(client.watch(name)))
     story.check()
     return client.get(name), story
@@ -41,16 +43,16 @@ def test_two_jobs_at_once_give_what_each_gives_alone(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fail", "told"),
+    ("fail", "workers", "told"),
     [
-        pytest.param("model", "ValueError: this network cannot be built", id="model raises"),
-        pytest.param("data", "no/such/folder", id="data is missing"),
+        pytest.param("model", 2, "ValueError: this network cannot be built", id="model raises"),
+        pytest.param("data", 1, "no/such/folder", id="data is missing"),
     ],
 )
 def test_a_program_that_cannot_work_fails_with_its_own_traceback(
-    service: Service, fail: str, told: str
+    service: Service, fail: str, workers: int, told: str
 ) -> None:
-    job, story = run(service.client(), "broken", fail=fail)
+    job, story = run(service.client(), f"no-{fail}", workers=workers, fail=fail)
     failure = job.status.last_failure
     assert job.status.phase == taas.Phase.Value("PHASE_FAILED")
     assert job.status.restarts == 0
@@ -67,14 +69,14 @@ def test_a_module_that_does_not_import_fails_with_its_own_traceback(
 ) -> None:
     (tmp_path / "task.py").write_text("import tensorflow_of_another_world\n")
     client = service.client()
-    client.submit(tmp_path, name="broken", workers=1)
-    job = client.wait("broken", BOUND_S)
+    client.submit(tmp_path, name="no-import", workers=1)
+    job = client.wait("no-import", BOUND_S)
     assert job.status.last_failure.reason == "InvalidProgram"
     assert "tensorflow_of_another_world" in job.status.last_failure.details
 
 
 def test_an_unknown_parameter_names_itself_and_those_there_are(service: Service) -> None:
-    job, _ = run(service.client(), "broken", speed="9")
+    job, _ = run(service.client(), "no-parameter", workers=1, speed="9")
     text = job.status.last_failure.message + job.status.last_failure.details
     assert "speed" in text
     assert "batch" in text
@@ -82,13 +84,13 @@ def test_an_unknown_parameter_names_itself_and_those_there_are(service: Service)
 
 def test_suspend_scale_and_resume_change_nothing_about_the_result(service: Service) -> None:
     client = service.client()
-    _, calm = run(client, "calm", steps="3000")
-    client.submit(TASK, name="moved", workers=2, parameters={"steps": "3000"})
+    _, calm = run(client, "calm", steps="1000")
+    client.submit(TASK, name="moved", workers=2, parameters={"steps": "1000"})
     until(lambda: client.get("moved").status.progress.step > 0, "a step")
     client.suspend("moved")
     suspended = taas.Phase.Value("PHASE_SUSPENDED")
     until(lambda: client.get("moved").status.phase == suspended, "the job to be held")
-    assert not list(service.processes())
+    assert not list(service.processes("moved"))
     saved = client.checkpoints("moved")[0].step
     client.scale("moved", 3)
     client.resume("moved")
@@ -105,14 +107,17 @@ def test_suspend_scale_and_resume_change_nothing_about_the_result(service: Servi
 
 
 def test_a_deleted_job_leaves_nothing_behind(service: Service) -> None:
-    client = service.client()
+    def files() -> set[Path]:
+        folders = (service.home / "storage" / "jobs", service.home / "pods")
+        return {file for folder in folders for file in folder.rglob("*")}
+
+    client, before = service.client(), files()
     client.submit(TASK, name="gone", workers=2, parameters={"steps": "1000000"})
     until(lambda: client.get("gone").status.progress.step > 0, "a step")
     client.delete("gone")
-    until(lambda: not list(client.list()), "the job to go")
-    assert not list(service.processes())
-    assert not list((service.home / "storage" / "jobs").rglob("*"))
-    assert not list((service.home / "pods").rglob("*"))
+    until(lambda: not [j for j in client.list() if j.name.endswith("/gone")], "the job to go")
+    assert not list(service.processes("gone"))
+    assert files() <= before
 
 
 def test_a_cancelled_job_keeps_its_checkpoints(service: Service) -> None:
@@ -123,13 +128,13 @@ def test_a_cancelled_job_keeps_its_checkpoints(service: Service) -> None:
     job = client.wait("stopped", BOUND_S)
     assert job.status.phase == taas.Phase.Value("PHASE_CANCELLED")
     assert client.checkpoints("stopped")
-    until(lambda: not list(service.processes()), "the workers to leave")
+    until(lambda: not list(service.processes("stopped")), "the workers to leave")
 
 
 def test_run_survives_the_death_of_the_service(tmp_path: Path) -> None:
     """`taas run` starts a service, starts it again when it is killed, and stops it at the end."""
     home = Service(Path(tempfile.mkdtemp(prefix="taas-")))
-    command = [sys.executable, "-m", "taas", "run", str(TASK), "-p", "steps=3000", "--to"]
+    command = [sys.executable, "-m", "taas", "run", str(TASK), "-p", "steps=1500", "--to"]
     process = subprocess.Popen(
         [*command, str(tmp_path / "result")],
         env={**os.environ, "TAAS_HOME": str(home.home)},

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 import taas
+from trainer import contract
 
 TASK = Path(__file__).parent / "tasks" / "digits"
 # Only keeps a broken test from hanging.
@@ -70,11 +71,16 @@ class Service:
         self.clients.append(client)
         return client
 
-    def processes(self) -> Iterator[psutil.Process]:
-        """Yield all processes that live in one of this service's pods."""
+    def processes(self, job: str = "", index: int | None = None) -> Iterator[psutil.Process]:
+        """Yield all processes in this service's pods, or in those of a job or of a worker."""
+        wanted = {contract.ENV_STORAGE: f"{self.home}/storage"}
+        if job:
+            wanted[contract.ENV_JOB] = job
+        if index is not None:
+            wanted[contract.ENV_WORKER_INDEX] = str(index)
         for process in psutil.process_iter():
             try:
-                if process.environ().get("TAAS_STORAGE") == f"{self.home}/storage":
+                if wanted.items() <= process.environ().items():
                     yield process
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
@@ -90,11 +96,9 @@ class Service:
     def _of_worker(
         self, job: str, index: int, wanted: Callable[[psutil.Process], bool]
     ) -> psutil.Process | None:
-        for process in self.processes():
+        for process in self.processes(job, index):
             try:
-                env = process.environ()
-                place = (env.get("TAAS_JOB"), env.get("TAAS_WORKER_INDEX"))
-                if place == (job, str(index)) and wanted(process):
+                if wanted(process):
                     return process
             except psutil.Error:
                 continue
@@ -119,6 +123,10 @@ class Story:
     """What a watcher was told about a job, event by event."""
 
     events: list[Any] = field(default_factory=list)
+
+    def count(self, kind: str) -> int:
+        """Return how many records of a kind were told so far."""
+        return sum(e.record.HasField(kind) for e in self.events)
 
     @property
     def steps(self) -> dict[int, float]:
