@@ -4,7 +4,8 @@
 
 MODEL_DIR is what trainer.exported takes. Answers every file that it can and names those that it
 cannot; the exit code is 0 if all went well and 1 if any file failed. `--output lines` is for a
-program that shows the answers itself: as json, after a first line {"files": N}.
+program that shows the answers itself: as json, each with its line of text in "text", after a first
+line {"files": N}.
 """
 
 from __future__ import annotations
@@ -235,7 +236,9 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     for answer in model.answers(files, max(1, arguments.top)):
         failed = failed or bool(answer.error)
-        if arguments.output != "text":
+        if arguments.output == "lines":
+            _show(json.dumps({**answer.to_json(), "text": answer.to_text()}))
+        elif arguments.output == "json":
             _show(json.dumps(answer.to_json()))
         elif answer.error:
             sys.stderr.write(f"{answer.to_text()}\n")

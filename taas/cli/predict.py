@@ -85,23 +85,13 @@ def _show(out: Out, lines: Iterable[str]) -> None:
             if said["file"] != seen:
                 seen = said["file"]
                 bar(0, seen)
+            text = said.pop("text")
             if out.as_json:
-                out.line(line.rstrip("\n"))
+                out.line(json.dumps(said))
             elif "error" in said:
-                out.note(text_of(said))
+                out.note(text)
             else:
-                out.line(text_of(said))
-
-
-def text_of(said: dict[str, Any]) -> str:
-    """Return an answer as one line."""
-    place = f"{said['file']}:{said['row']}" if "row" in said else said["file"]
-    if "error" in said:
-        return f"{place}: {said['error']}"
-    if "predictions" in said:
-        pairs = [f"{p['class']} {p['probability']:.2%}" for p in said["predictions"]]
-        return f"{place}: {'  '.join(pairs)}"
-    return f"{place}: {'  '.join(f'{value:.6g}' for value in said['values'])}"
+                out.line(text)
 
 
 @contextlib.contextmanager

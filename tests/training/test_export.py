@@ -131,6 +131,7 @@ def test_predict_takes_folders_of_more_than_a_batch(
     assert none["error"].startswith("a folder without pictures")
     assert [line["file"] for line in lines if "error" in line] == [str(bad)]
     answers = [line for line in lines if "predictions" in line]
+    assert all(line["text"].startswith(f"{line['file']}: ") for line in (none, *lines))
     assert [a["file"] for a in answers] == sorted(a["file"] for a in answers)
     model = keras.models.load_model(pictures.paths.output / "model.keras")
     expected = tf.nn.softmax(model(x[:70].astype("float32") / 255)).numpy()
