@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Any
 
 from controller.access.certificates import (
@@ -93,12 +92,7 @@ class ServerCertificate:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._background.aclose()
 
     @property

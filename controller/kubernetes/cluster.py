@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from controller.changes import Changes
@@ -71,12 +70,7 @@ class KubernetesCluster:
         self._background.start(self._end_overdue())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._background.aclose()
         self._changes.close()
 

@@ -6,7 +6,6 @@ import base64
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
 
 from controller.access import certificates
 from controller.gateway.connection import Gateway
@@ -58,12 +57,7 @@ class KubernetesGatewayPods:
         await self._pods.open(self._background)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._background.aclose()
 
     async def ensure(self, namespace: str, claim: str) -> Gateway:

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 
 from controller.errors import TaasError
 from controller.kubernetes.background import Background
@@ -65,12 +64,7 @@ class Recorder:
         self._background.start(self._send_all())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._background.aclose()
 
     def record(self, job: Job, entries: Sequence[LogEntry]) -> None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import TracebackType
 
 from controller import paging
 from controller.changes import ChangeReader, Changes
@@ -65,12 +64,7 @@ class KubernetesStore:
         self._background.start(self._mend_odd())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._background.aclose()
         self._changes.close()
 

@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from controller.local import marks
 from controller.model import PodPhase
@@ -141,12 +140,7 @@ class Death:
         self._loop.add_reader(self._pidfd, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.remove_reader(self._pidfd)
 
     def _note(self) -> None:
