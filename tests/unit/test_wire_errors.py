@@ -182,6 +182,14 @@ async def fail_in(error: BaseException | None, context: Any) -> None:
     await context.abort(grpc.StatusCode.DATA_LOSS, "my own words")
 
 
+async def hear(request: Any) -> None:
+    """Let a client say all that it has to say: to grpc.aio, an end of the call while its client
+    still writes is an internal error of its own."""
+    if isinstance(request, AsyncIterator):
+        async for _ in request:
+            continue
+
+
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # no generic at run time
     """One method of each kind; each raises the error, or aborts by itself for None."""
 
@@ -205,10 +213,12 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # no generic 
         }.get(str(handler_call_details.method))
 
     async def answer(self, request: Any, context: Any) -> bytes:
+        await hear(request)
         await fail_in(self.error, context)
         raise AssertionError("not reached")
 
     async def answers(self, request: Any, context: Any) -> AsyncIterator[bytes]:
+        await hear(request)
         yield b"first"
         await fail_in(self.error, context)
 
