@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from taas import cli
@@ -91,9 +90,11 @@ def local(tmp_path: Path) -> Iterator[LocalService]:
     """The service of a state folder on this machine, not started; it plays the good script."""
     home = tmp_path / "home"
     home.mkdir()
-    (home / "double-settings.json").write_text(json.dumps({"script": "good", "pause_s": 0.01}))
+    (home / "double-settings.json").write_text(json.dumps({"script": "good"}))
     service = LocalService(home, command=[sys.executable, "-m", "tests.client.double"])
     yield service
     pid_file = home / "double.pid"
     if pid_file.exists() and service.info() is not None:
-        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+        double = psutil.Process(int(pid_file.read_text()))
+        double.terminate()
+        double.wait(60)

@@ -76,7 +76,7 @@ class Double(TrainingServiceServicer):
         *,
         script: str = "",
         home: Path | None = None,
-        pause_s: float = 0.0,
+        pause_s: float = 0.01,
         die_at_step: int = 0,
     ) -> None:
         self.jobs: dict[str, Held] = {}
@@ -473,11 +473,16 @@ def main() -> None:
     double = Double(
         home=args.home, **(json.loads(settings.read_text()) if settings.exists() else {})
     )
+    # Waited for below, in a thread that holds no lock when it comes.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     running = Running(double, args.socket)
     running.up()
-    signal.signal(signal.SIGTERM, lambda *_: double.stop())
+    playing = threading.Thread(target=double.play)
+    playing.start()
     (args.home / "double.pid").write_text(str(os.getpid()))
-    double.play()
+    signal.sigwait({signal.SIGTERM})
+    double.stop()
+    playing.join()
     running.down()
 
 

@@ -262,7 +262,7 @@ def test_run_does_everything(
 def test_run_outlives_its_service(
     local: LocalService, task_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"script": "good", "pause_s": 0.01, "die_at_step": 300}
+    settings = {"script": "good", "die_at_step": 300}
     (local.home / "double-settings.json").write_text(json.dumps(settings))
     argv = ["run", str(task_folder), "-o", str(tmp_path / "o"), "--output", "json"]
     assert cli.main(argv, service=local) == 0
