@@ -19,7 +19,8 @@ install: $(STAMP)  ## Make .venv with everything; the CLI is .venv/bin/taas
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "taas needs Python 3.11 or newer; set PYTHON=/path/to/python")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	# The lock file is complete; what packages ask for beyond it is not wanted, see pyproject.toml.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
@@ -62,13 +63,13 @@ $(PROTOC_VENV)/.installed: $(STAMP) protos/requirements.txt
 
 lock: install  ## Pin and hash what pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra controller --extra trainer --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --extra controller --extra serving --extra tensorboard --extra trainer --extra dev \
 	  --generate-hashes --python-version 3.11 --quiet --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 crd: install  ## Generate the custom resource from protos/
 	$(BIN)/python -m tools.crd
 
-images: install  ## Build the images of controller and trainer with Docker, or else with buildah
+images: install  ## Build the images with Docker, or else with buildah
 	$(BIN)/python -m tools.images
 
 licences: install  ## List what the images hold, with licences
@@ -76,7 +77,7 @@ licences: install  ## List what the images hold, with licences
 
 sbom: install  ## Write the bills of materials of the images (CycloneDX) into build/
 	mkdir -p build
-	for image in controller trainer; do $(BIN)/python -m tools.sbom $$image > build/sbom-$$image.json; done
+	for image in controller trainer serving; do $(BIN)/python -m tools.sbom $$image > build/sbom-$$image.json; done
 
 fuzz: install  ## Look for inputs that break a reader or an RPC; INPUTS=N of each
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)

@@ -21,6 +21,8 @@ MODEL, DESCRIPTION, GRAPH, CHECKPOINT = "model", "model.json", "graph", "checkpo
 SAVED_MODEL = "saved_model.pb"
 # Models of one job that stay in the cache.
 _KEPT = 3
+# A job may move on between the question what is newest and the download.
+_ATTEMPTS = 3
 
 # Called with what is being fetched, bytes done and bytes in all.
 Progress = Callable[[str, int, int], None]
@@ -81,6 +83,19 @@ def _nothing_yet(job: TrainingJob, name: str) -> str:
     if names.is_final(job.status.phase):
         return f"{what}: it ended before its first checkpoint"
     return f"{what}: there is one from its first checkpoint on, after a minute by default"
+
+
+def bring(client: Client, name: str, cache: Path, progress: Progress) -> tuple[Version, Path]:
+    """Return the newest version of a job's model and its folder; each is fetched once.
+
+    Raises NotFound if there is none yet.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        version = newest(client, name)
+        with contextlib.suppress(NotFound):
+            return version, fetch(client, version, cache, progress)
+    version = newest(client, name)
+    return version, fetch(client, version, cache, progress)
 
 
 def fetch(client: Client, version: Version, cache: Path, progress: Progress) -> Path:

@@ -1,4 +1,4 @@
-"""Builds the images of controller and trainer with Docker or buildah: `python -m tools.images`."""
+"""Builds the images with Docker or buildah: `python -m tools.images`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 _FOLDER = Path("deploy/images")
-_IMAGES = ("controller", "trainer")
+# The last one is built on the one before it.
+_IMAGES = ("controller", "trainer", "serving")
 
 
 def command(builder: str, image: str, tag: str, arguments: list[str]) -> list[str]:
     """Return the command that builds an image, to be run in the root of the repository."""
     file = _FOLDER / f"Dockerfile.{image}"
     words = ["--file", str(file), "--tag", f"taas-{image}:{tag}"]
+    if image == "serving":
+        words += ["--build-arg", f"TRAINER_IMAGE=taas-trainer:{tag}"]
     for argument in arguments:
         words += ["--build-arg", argument]
     if builder == "docker":
@@ -27,7 +30,7 @@ def command(builder: str, image: str, tag: str, arguments: list[str]) -> list[st
 
 
 def main() -> int:
-    """Build both; the exit code is the builder's."""
+    """Build them; the exit code is the builder's."""
     parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.add_argument("--tag", default="latest")
     parser.add_argument("--builder", choices=("docker", "buildah"))

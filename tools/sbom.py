@@ -21,7 +21,9 @@ from packaging.utils import canonicalize_name
 from protos import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES = ("controller", "trainer")
+IMAGES = ("controller", "trainer", "serving")
+# What an image is built on.
+_BASES = {"serving": "trainer"}
 _PINNED = re.compile(r"^([a-z0-9._-]+)(?:\[.*\])?==(\S+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # Longer than any name of a licence: some packages put the text there.
@@ -32,13 +34,14 @@ _UNSAID = {"namex": "Apache-2.0"}
 
 
 def named(image: str) -> tuple[str, ...]:
-    """Return the packages that an image's Dockerfile installs."""
+    """Return the packages that an image's Dockerfile installs, and those of what it is built on."""
     text = (ROOT / "deploy" / "images" / f"Dockerfile.{image}").read_text()
     text = text.replace("\\\n", " ")
     found = re.search(r"--constraint \S+(.*?)&&", text, re.DOTALL)
     assert found is not None, f"Dockerfile.{image} installs nothing that is constrained"
     words = found[1].replace('"${TENSORFLOW}"', "tensorflow-cpu").split()
-    return tuple(canonicalize_name(word) for word in words)
+    below = named(_BASES[image]) if image in _BASES else ()
+    return (*below, *map(canonicalize_name, words))
 
 
 def closure(names: Iterable[str]) -> tuple[str, ...]:

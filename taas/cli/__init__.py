@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 try:
-    from taas.cli import files, follow, jobs, local, predict, submit
+    from taas.cli import files, follow, jobs, local, predict, serve, submit
     from taas.cli.context import Context, ExitCode, Out, exit_code_of
     from taas.errors import ServiceUnavailable, TaasError
     from taas.service import LocalService
@@ -26,6 +26,7 @@ examples:
   taas submit ./mnist -p epochs=5 --watch        submit to a service
   taas watch mnist                               come back to it
   taas predict mnist digit.png                   use its model
+  taas serve mnist                               let programs ask it
 
 exit codes:
   0 success   1 the job failed or was cancelled   2 bad usage or request
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[_common(None)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (submit, jobs, follow, files, predict, local):
+    for module in (submit, jobs, follow, files, predict, serve, local):
         module.register(commands, options)
     return parser
 

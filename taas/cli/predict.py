@@ -18,9 +18,6 @@ from taas.cli.files import transfer
 from taas.errors import InvalidRequest, NotFound, ServiceUnavailable, TaasError
 from taas.service import module_command, module_environment
 
-# A job may move on between the question what is newest and the download.
-_ATTEMPTS = 3
-
 
 def register(commands: Any, common: Any) -> None:
     """Add the command to the parser."""
@@ -139,22 +136,13 @@ def _no_model(path: Path) -> InvalidRequest:
 def fetched_model(ctx: Context, name: str) -> Path:
     """Return the folder of a job's model as it is now; each version is fetched once."""
     cache = ctx.local.home / "cache" / "models"
-    with ctx.client() as client:
-        for attempt in range(_ATTEMPTS):
-            try:
-                version = models.newest(client, name)
-            except (NotFound, ServiceUnavailable) as error:
-                if Path(name).is_dir():
-                    raise _no_model(Path(name)) from error
-                raise
-            try:
-                with transfer(ctx.out) as progress:
-                    folder = models.fetch(client, version, cache, progress)
-            except NotFound:
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                continue
-            if version.checkpoint:
-                ctx.out.note(f"{name} is not done: asking the {version.title}")
-            return folder
-    raise AssertionError("the last attempt returns or raises")
+    try:
+        with ctx.client() as client, transfer(ctx.out) as progress:
+            version, folder = models.bring(client, name, cache, progress)
+    except (NotFound, ServiceUnavailable) as error:
+        if Path(name).is_dir():
+            raise _no_model(Path(name)) from error
+        raise
+    if version.checkpoint:
+        ctx.out.note(f"{name} is not done: asking the {version.title}")
+    return folder

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz import rpc, targets
+from tests.fuzz import rpc, serving_targets, targets
 from tests.fuzz.engine import CORPUS, Target, fuzz
 
 
@@ -29,7 +29,8 @@ def main() -> int:
     found = 0
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taas-")))
-        every = [*targets.targets(folder), *stack.enter_context(rpc.targets(folder))]
+        every = [*targets.targets(folder), *serving_targets.targets()]
+        every += stack.enter_context(rpc.targets(folder))
         if not options.names or any(name.startswith("data-") for name in options.names):
             # TensorFlow takes seconds to load.
             from tests.fuzz import data_targets

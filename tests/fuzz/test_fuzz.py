@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import rpc, targets
+from tests.fuzz import rpc, serving_targets, targets
 from tests.fuzz.engine import CORPUS, Target, fuzz
 
 INPUTS = 300
+SERVING = serving_targets.targets()
 NAMES = [target.name for target in targets.targets(Path(tempfile.mkdtemp(prefix="taas-")))]
+NAMES += [target.name for target in SERVING]
 RPCS = ["rpc", "gateway-rpc"]
 
 
@@ -21,7 +23,7 @@ RPCS = ["rpc", "gateway-rpc"]
 def every() -> Iterator[dict[str, Target]]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taas-")))
-        found = (*targets.targets(folder), *stack.enter_context(rpc.targets(folder)))
+        found = (*targets.targets(folder), *SERVING, *stack.enter_context(rpc.targets(folder)))
         yield {target.name: target for target in found}
 
 

@@ -20,7 +20,8 @@ from controller.parse_spec import spec_from_wire
 from controller.render import LABEL_NAME, WORKER_APP
 from controller.restricted import USER
 from protos.taas.v1 import job_pb2
-from taas import documents
+from serving.server import Settings
+from taas import cli, documents
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = sorted(path for path in (ROOT / "deploy").rglob("*.yaml"))
@@ -92,6 +93,35 @@ def test_the_controller_may_keep_its_certificate() -> None:
     assert rule["resourceNames"] == [config.tls_secret]
 
 
+def test_the_prediction_service_is_restricted_and_understands_its_arguments() -> None:
+    pod = one("Deployment", "taas-serving")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    words = cli._parser().parse_args(["serve", *container["args"]])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": words.grpc_port, "http": words.port}
+    assert words.drain_s + Settings(Path()).grace_s < pod["terminationGracePeriodSeconds"]
+    names = {variable["name"] for variable in container["env"]}
+    assert {"TAAS_TARGET", "TAAS_TOKEN_FILE", "TAAS_CA_FILE"} <= names
+
+
+def test_the_prediction_service_may_fetch_models_and_no_more() -> None:
+    (rule,) = one("Role", "taas-serving")["rules"]
+    assert rule["verbs"] == ["get"]
+    fetching = ("GetTrainingJob", "ListCheckpoints", "ListFiles", "DownloadFile")
+    wanted = set()
+    for name in fetching:
+        rpc = RULES[f"/taas.v1.TrainingService/{name}"]
+        assert rpc.action is not None
+        job = "namespaces/a/trainingJobs/b"
+        action = rpc.action(SimpleNamespace(name=job, parent=job))
+        assert action.verb == "get"
+        wanted.add("/".join(filter(None, ("trainingjobs", action.subresource))))
+    assert set(rule["resources"]) == wanted
+
+
 def granted(*roles: str) -> set[tuple[str, str]]:
     """Return (resource, verb) that ClusterRoles give."""
     rules = [rule for role in roles for rule in one("ClusterRole", role)["rules"]]
@@ -120,7 +150,7 @@ def test_network_policies_name_pods_and_ports_as_they_are() -> None:
     selected = {
         policy["spec"]["podSelector"].get("matchLabels", {}).get(LABEL_NAME) for policy in policies
     }
-    assert selected == {None, "taas-controller", WORKER_APP, gateway.NAME}
+    assert selected == {None, "taas-controller", "taas-serving", WORKER_APP, gateway.NAME}
     (ingress,) = one("NetworkPolicy", "taas-gateways")["spec"]["ingress"]
     assert ingress["ports"] == [{"port": gateway.PORT}]
 

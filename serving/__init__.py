@@ -1,0 +1,1 @@
+"""Answers questions with SavedModels, as TensorFlow Serving does: over gRPC and over HTTP."""
