@@ -359,13 +359,7 @@ class Client:
             request = wire.DownloadFileRequest(
                 parent=job.name, artifact=_artifact(checkpoint), path=path, offset=offset
             )
-
-            def accept(answer: wire.DownloadFileResponse) -> bytes:
-                request.offset += len(answer.data)
-                return answer.data
-
-            retry = streams.Retry(self.target, stopped, reconnect_for_s, None, None)
-            return streams.resumed(self._stub.DownloadFile, request, accept, retry)
+            return self._read(request, stopped, reconnect_for_s)
 
         # What a running job writes may be another file tomorrow.
         lasting = bool(checkpoint) or names.is_final(job.status.phase)
@@ -379,6 +373,25 @@ class Client:
             resume=lasting,
             progress=progress,
         )
+
+    def read(
+        self, name: str, path: str, *, offset: int = 0, reconnect_for_s: float = 60.0
+    ) -> Iterator[bytes]:
+        """Yield the bytes of a file of the job's output, from an offset on to its present end."""
+        request = wire.DownloadFileRequest(
+            parent=self._n(name), artifact=_artifact(""), path=path, offset=offset
+        )
+        return self._read(request, self._closed, reconnect_for_s)
+
+    def _read(
+        self, request: wire.DownloadFileRequest, stopped: threading.Event, reconnect_for_s: float
+    ) -> Iterator[bytes]:
+        def accept(answer: wire.DownloadFileResponse) -> bytes:
+            request.offset += len(answer.data)
+            return answer.data
+
+        retry = streams.Retry(self.target, stopped, reconnect_for_s, None, None)
+        return streams.resumed(self._stub.DownloadFile, request, accept, retry)
 
     def _n(self, name: str) -> str:
         return names.resource_name(name, self.namespace)

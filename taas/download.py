@@ -38,7 +38,7 @@ def fetch_tree(
     `stopped` is set when the work is over, so that what `open_file` opened ends as well.
     """
     for file in files:
-        _check_path(file.path)
+        check_path(file.path)
     gathered = folder / staging
     try:
         if not resume:
@@ -121,8 +121,9 @@ def _publish(files: Sequence[File], gathered: Path, folder: Path) -> tuple[Path,
     return tuple(places)
 
 
-def _check_path(path: str) -> None:
-    """Refuse a path that would leave the folder: what a job wrote is not trusted here."""
+def check_path(path: str) -> None:
+    """Raise InternalError for a path that would leave the folder: what a job wrote is not trusted
+    here."""
     parts = PurePosixPath(path)
     if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\0" in path:
         raise InternalError(f"the service named the file {path!r}, which is outside its tree")

@@ -18,6 +18,8 @@ class Chief:
 
     records: progress.Records
     curves: progress.Curves
+    # Of another thread than the curves, once training has begun.
+    insights: progress.Curves
     reports: progress.Reports
     _failing: bool = False
 
@@ -58,11 +60,14 @@ def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
         generation=assignment.generation,
         reports=reports,
     )
-    curves = progress.Curves(
-        paths.output / "tensorboard",
-        on_failed=lambda message: records.notice("CurvesFailed", message),
+    curves, insights = (
+        progress.Curves(
+            paths.output / "tensorboard",
+            on_failed=lambda message: records.notice("CurvesFailed", message),
+        )
+        for _ in range(2)
     )
-    return Chief(records, curves, reports)
+    return Chief(records, curves, insights, reports)
 
 
 def checkpoints_of(

@@ -39,10 +39,11 @@ _TEMPORARY, _TEMPORARY_GRAPH = ".tmp-export", ".tmp-graph"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Paths below the output folder, and the bytes of all files together."""
+    """Paths below the output folder, the bytes of all files together, and the graph in them."""
 
     paths: list[str]
     size: int
+    graph: Any
 
 
 def export(learner: Learner, output: Path, *, step: int, metrics: Mapping[str, float]) -> Written:
@@ -57,37 +58,41 @@ def export(learner: Learner, output: Path, *, step: int, metrics: Mapping[str, f
     for variable, value in zip(model.variables, values, strict=True):
         variable.assign(value)
     _whole(learner, model).save(temporary / KERAS)
-    _write(learner, model, temporary, {"step": step, "metrics": dict(metrics)})
+    graph = _write(learner, model, temporary, {"step": step, "metrics": dict(metrics)})
     for name in (MODEL, KERAS, DESCRIPTION):
         _replace(temporary / name, output / name)
     shutil.rmtree(temporary)
     shutil.rmtree(output / GRAPH, ignore_errors=True)
     paths = [MODEL, KERAS, DESCRIPTION]
-    return Written(paths, sum(_size(output / name) for name in paths))
+    return Written(paths, sum(_size(output / name) for name in paths), graph)
 
 
-def export_graph(learner: Learner, output: Path) -> None:
+def export_graph(learner: Learner, output: Path) -> Any:
     """Write output/graph, unless it is there: it is the same for every step of a job.
+
+    Returns the graph, None if it was there.
 
     May run beside the training, in a thread of its own: of the learner it reads nothing that the
     training changes.
     """
     if (output / GRAPH).is_dir():
-        return
+        return None
     temporary = output / _TEMPORARY_GRAPH
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     with tf.device("CPU:0"):
-        _write(learner, _plain(learner), temporary, {"variables": learner.served_names()})
+        named = {"variables": learner.served_names()}
+        graph = _write(learner, _plain(learner), temporary, named)
     temporary.rename(output / GRAPH)
+    return graph
 
 
-def _write(learner: Learner, model: Any, folder: Path, more: Mapping[str, Any]) -> None:
-    """Write SavedModel and description into a folder."""
+def _write(learner: Learner, model: Any, folder: Path, more: Mapping[str, Any]) -> Any:
+    """Write SavedModel and description into a folder, and return the graph."""
     task = learner.task
     kind = _kind(task, np.asarray(model(learner.prepare(learner.sample), training=False)))
     classes = _classes(task, model, kind)
-    _save(learner, model, kind=kind, classes=classes, folder=folder / MODEL)
+    graph = _save(learner, model, kind=kind, classes=classes, folder=folder / MODEL)
     description = {
         "inputs": _describe(_inputs(learner)),
         "outputs": "probabilities" if classes else "values",
@@ -95,6 +100,7 @@ def _write(learner: Learner, model: Any, folder: Path, more: Mapping[str, Any]) 
         **more,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    return graph
 
 
 def _inputs(learner: Learner) -> ImageInput | TableInput | None:
@@ -150,7 +156,8 @@ def _classes(task: Task, model: Any, kind: str) -> list[str] | None:
 
 def _save(
     learner: Learner, model: Any, *, kind: str, classes: list[str] | None, folder: Path
-) -> None:
+) -> Any:
+    """Write the SavedModel, and return the graph by which tensors are answered."""
     inputs = _inputs(learner)
     front = learner.front
     features = front.sample if front else learner.sample
@@ -186,6 +193,7 @@ def _save(
     else:
         signatures["serving_default"] = signatures["tensor"]
     tf.saved_model.save(module, str(folder), signatures=signatures)
+    return signatures["tensor"].graph
 
 
 def _probabilities(outputs: Any, kind: str) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 
@@ -169,7 +170,7 @@ class Records:
 
 
 class Curves:
-    """TensorBoard event files of the chief, one folder a data set.
+    """TensorBoard event files of the chief, one folder a data set. For one thread.
 
     Points that cannot be written are lost, which is told once; training goes on.
     """
@@ -183,29 +184,42 @@ class Curves:
 
     def point(self, dataset: str, step: int, values: Mapping[str, float]) -> None:
         """Add a point to every curve."""
-        with self._harmless():
-            if dataset not in self._writers:
-                path = str(self._folder / dataset)
-                self._writers[dataset] = tf.summary.create_file_writer(path)
-            with self._writers[dataset].as_default():
-                for name, value in values.items():
-                    # tf.summary.scalar needs TensorBoard itself; what it writes needs only this.
-                    tf.summary.write(name, tf.constant(value, tf.float32), step, metadata=_SCALAR)
+        # tf.summary.scalar needs TensorBoard itself; what it writes needs only this.
+        points = {name: np.float32(value) for name, value in values.items()}
+        self.put(dataset, step, points, _SCALAR)
+
+    def put(self, dataset: str, step: int, values: Mapping[str, Any], metadata: Any) -> None:
+        """Add values that TensorBoard shows as the metadata says."""
+        with self.harmless(), self._writer(dataset).as_default():
+            for name, value in values.items():
+                tf.summary.write(name, value, step, metadata=metadata)
+
+    def graph(self, dataset: str, graph: Any) -> None:
+        """Add a graph of TensorFlow."""
+        with self.harmless(), self._writer(dataset).as_default():
+            tf.summary.graph(graph)
+
+    def _writer(self, dataset: str) -> Any:
+        if dataset not in self._writers:
+            path = str(self._folder / dataset)
+            self._writers[dataset] = tf.summary.create_file_writer(path)
+        return self._writers[dataset]
 
     def flush(self) -> None:
         """Bring all points so far into the files."""
         for writer in list(self._writers.values()):
-            with self._harmless():
+            with self.harmless():
                 writer.flush()
 
     def close(self) -> None:
         """Flush and close the files."""
         for writer in list(self._writers.values()):
-            with self._harmless():
+            with self.harmless():
                 writer.close()
 
     @contextlib.contextmanager
-    def _harmless(self) -> Iterator[None]:
+    def harmless(self) -> Iterator[None]:
+        """Within, what cannot be read or written is told, and that is all."""
         try:
             yield
         except (tf.errors.OpError, OSError) as error:

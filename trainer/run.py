@@ -14,6 +14,7 @@ import keras
 from trainer import (
     export,
     frozen,
+    insights,
     keras_compat,
     progress,
     script,
@@ -88,6 +89,16 @@ def _program(members: int) -> Iterator[None]:
         raise _Invalid from error
 
 
+@contextmanager
+def _harmless(chief: Chief, what: str) -> Iterator[None]:
+    """Within, an error is told and that is all: the program's own code runs in there, but what
+    it does there is not the training."""
+    try:
+        yield
+    except Exception as error:
+        chief.records.notice("GraphFailed", f"{what}: {tracebacks.headline(error)}")
+
+
 class _Run:
     """The steps of one member's run, in order."""
 
@@ -115,7 +126,7 @@ class _Run:
             keras.utils.set_random_seed(made.seed)
             learner = Learner(made, group, front)
         chief = chief_of(self._assignment, self._reports)
-        closing = (chief.curves, chief.records) if chief else ()
+        closing = (chief.insights, chief.curves, chief.records) if chief else ()
         with progress.closing_all(*closing):
             return self._train(made, learner, chief)
 
@@ -130,7 +141,7 @@ class _Run:
 
     def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
         checkpoints = checkpoints_of(
-            self._assignment, chief, then=lambda manifest: self._let_ask(manifest, learner, chief)
+            self._assignment, chief, then=lambda manifest: self._saved(manifest, learner, chief)
         )
         loop = Loop(
             task=made,
@@ -142,6 +153,8 @@ class _Run:
             chief=chief,
         )
         loop.restore()
+        if chief and not loop.step:
+            insights.examples(chief.insights, learner)
         self._stop.guard()
         finished = self._steps(loop) and loop.conclude()
         strategy.part(self._members)
@@ -163,23 +176,27 @@ class _Run:
             with _program(self._members):
                 raise
 
-    def _let_ask(self, manifest: Manifest, learner: Learner, chief: Chief | None) -> None:
-        """With the first checkpoint, write what it takes to ask one."""
+    def _saved(self, manifest: Manifest, learner: Learner, chief: Chief | None) -> None:
+        """Show the weights of a checkpoint; with the first, write what it takes to ask one.
+
+        Beside the training, on the thread that writes checkpoints.
+        """
+        if chief is None:
+            return
+        insights.weights(chief.insights, self._paths.checkpoints / manifest.id, manifest.step)
         leaving = self._stop.requested or manifest.step >= learner.task.total_steps
-        if chief is None or leaving or self._graph_tried:
+        if leaving or self._graph_tried:
             return
         self._graph_tried = True
-        try:
-            export.export_graph(learner, self._paths.output)
-        except Exception as error:
-            # The program's own code runs in there, but what it does there is not the training.
-            chief.records.notice(
-                "GraphFailed",
-                f"checkpoints cannot be asked while training goes on: {tracebacks.headline(error)}",
-            )
+        with _harmless(chief, "checkpoints cannot be asked while training goes on"):
+            graph = export.export_graph(learner, self._paths.output)
+            if graph is not None:
+                insights.graph(chief.insights, graph)
 
     def _export(self, learner: Learner, loop: Loop, chief: Chief) -> None:
         began = time.monotonic()
         written = export.export(learner, self._paths.output, step=loop.step, metrics=loop.known)
         chief.records.exported(loop.step, written.paths, written.size)
+        if not self._graph_tried:
+            insights.graph(chief.insights, written.graph)
         sys.stdout.write(f"exported the model in {time.monotonic() - began:.1f} s\n")

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 try:
-    from taas.cli import files, follow, jobs, local, predict, serve, submit
+    from taas.cli import files, follow, jobs, local, predict, serve, submit, tensorboard
     from taas.cli.context import Context, ExitCode, Out, exit_code_of
     from taas.errors import ServiceUnavailable, TaasError
     from taas.service import LocalService
@@ -25,6 +25,7 @@ examples:
   taas run examples/mnist_lenet5 --workers 2     train on this machine, fetch the model
   taas submit ./mnist -p epochs=5 --watch        submit to a service
   taas watch mnist                               come back to it
+  taas tensorboard mnist mnist-2                 see their curves side by side
   taas predict mnist digit.png                   use its model
   taas serve mnist                               let programs ask it
 
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[_common(None)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (submit, jobs, follow, files, predict, serve, local):
+    for module in (submit, jobs, follow, files, predict, serve, tensorboard, local):
         module.register(commands, options)
     return parser
 

@@ -1,5 +1,5 @@
 """Models that the service trained, asked by programs: a stock client of TensorFlow Serving, curl,
-and `taas predict` are told the same."""
+and `taas predict` are told the same. And TensorBoard, opened on them."""
 
 from __future__ import annotations
 
@@ -164,3 +164,21 @@ def test_new_checkpoints_are_rolled_out_without_a_lost_question(service: Service
             versions.append(answer.model_spec.version.value)
         assert all(earlier <= later for earlier, later in itertools.pairwise(versions))
     client.cancel("iris")
+
+
+def test_curves_are_shown(service: Service) -> None:
+    """TensorBoard itself lists what the chief wrote, fetched through the service."""
+    client = service.client()
+    client.submit(EXAMPLES / "iris", name="curves", workers=1, parameters={"steps": "200"})
+    client.wait("curves", BOUND_S)
+    line, environment = command(service, "tensorboard", "curves", "--output", "json")
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            runs = f"{json.loads(process.stdout.readline())['url']}data/runs"
+            wanted = {"curves/train", "curves/test", "curves/model"}
+            until(lambda: wanted <= set(curl(runs)), "the runs")
+            process.terminate()
+            assert process.wait(BOUND_S) == 128 + signal.SIGTERM
+        finally:
+            process.kill()

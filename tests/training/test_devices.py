@@ -46,6 +46,7 @@ def _train(devices: int, source: str, folder: str) -> None:
     chief = loop.Chief(
         progress.Records(paths.record_file(1), generation=1, reports=reports),
         progress.Curves(paths.output, on_failed=pytest.fail),
+        progress.Curves(paths.output, on_failed=pytest.fail),
         reports,
     )
     training = loop.Loop(

@@ -18,7 +18,8 @@ def told(job: Job, folder: Path) -> dict[str, Any]:
     """Begin a generation, and return the one record that was made of it."""
     reports, file = Reports(None), job.paths.record_file(2)
     records = Records(file, generation=2, reports=reports)
-    chief = Chief(records, Curves(folder / "curves", on_failed=pytest.fail), reports)
+    curves = Curves(folder / "curves", on_failed=pytest.fail)
+    chief = Chief(records, curves, curves, reports)
     checkpoints = job.generation(2)
     chosen = checkpoints.choose()
     chief.began(chosen.step if chosen else 0, chosen, checkpoints.skipped)
