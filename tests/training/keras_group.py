@@ -115,20 +115,19 @@ def _find(order: Order) -> None:
 
     scope: Any = contextlib.nullcontext
     if order.cluster:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[order.position % len(cores)]})
+        groups.pin(order.position)
         task = {"type": "worker", "index": order.position}
         cluster = {"worker": list(order.cluster)}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
         scope = tf.distribute.MultiWorkerMirroredStrategy().scope
-    from tests.training import keras_features
+    from tests.training.features import FEATURES
 
     found: Found = {"keras": keras.__version__}
     for name in order.features:
         keras.utils.set_random_seed(SEED)
         folder = Path(order.folder, name)
         folder.mkdir(exist_ok=True)
-        found[name] = keras_features.FEATURES[name](scope, folder)
+        found[name] = FEATURES[name](scope, folder)
         order.result.write_bytes(pickle.dumps(found))
 
 

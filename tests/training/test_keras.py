@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training import packages
-from tests.training.keras_features import FEATURES
+from tests.training.features import FEATURES
 from tests.training.keras_group import Found, Group
 
 pytestmark = pytest.mark.training
