@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,11 @@ class Cluster:
         finally:
             lifecycle.start_node(node)
 
+    def kill_pod(self, namespace: str, name: str) -> None:
+        """End all processes of a pod, which hear nothing of it. Its node starts it again."""
+        self._must_be_ours("kills the processes of a pod")
+        lifecycle.kill_pod(self.get("pod", name, namespace)["metadata"]["uid"])
+
     @contextmanager
     def api_server_down(self) -> Iterator[None]:
         """No API server answers inside; one does again afterwards."""
@@ -125,11 +130,14 @@ class Cluster:
 
     def files(self, namespace: str, claim: str, folder: str) -> list[str]:
         """Paths of all files below a folder of a claim."""
+        find = ["find", "-path", f"./{folder}/*", "!", "-type", "d", "-printf", "%P\\n"]
+        return sorted(self.on_claim(namespace, claim, *find).split())
+
+    def on_claim(self, namespace: str, claim: str, *command: str) -> str:
+        """What a command prints in the root of a claim."""
         if self.ours:
-            root = layout.SHARED / f"{namespace}-{claim}"
-            found = (root / folder).rglob("*")
-            return sorted(str(p.relative_to(root)) for p in found if not p.is_dir())
-        return self._in_pod(namespace, claim, ["find", folder, "-type", "f"]).split()
+            return run(*command, cwd=layout.SHARED / f"{namespace}-{claim}")
+        return self._in_pod(namespace, claim, command)
 
     def release_claim(self, namespace: str, name: str) -> None:
         """Let go of a claim whose namespace goes, with the folder behind it."""
@@ -138,8 +146,7 @@ class Cluster:
             self.kubectl("delete", "pv", f"{namespace}-{name}", "--wait=false")
             shutil.rmtree(layout.SHARED / f"{namespace}-{name}")
 
-    def _in_pod(self, namespace: str, claim: str, command: list[str]) -> str:
-        """What a command prints in the root of a claim."""
+    def _in_pod(self, namespace: str, claim: str, command: Sequence[str]) -> str:
         mount = {"name": "claim", "mountPath": "/claim"}
         container = {
             "name": "main",

@@ -53,11 +53,19 @@ class Service:
         text = self.kubectl("get", "pods", "-l", _CONTROLLERS, "-o", "json")
         return cast("list[dict[str, Any]]", json.loads(text)["items"])
 
-    def leader(self) -> str:
-        """The pod that leads."""
-        text = self.kubectl("get", "pods", "-l", _LEADER, "-o", "name")
-        (name,) = text.split()
-        return name.removeprefix("pod/")
+    def leader(self, *, after: str = "") -> tuple[str, str]:
+        """The name of the pod that leads and its container, once one does, and not in the
+        container before. A controller that is started again has another container."""
+        container = ".status.containerStatuses[0].containerID"
+        query = f"jsonpath={{range .items[*]}}{{.metadata.name}} {{{container}}} {{end}}"
+        found: list[str] = []
+
+        def leads() -> bool:
+            found[:] = self.kubectl("get", "pods", "-l", _LEADER, "-o", query).split()
+            return len(found) == 2 and found[1] != after
+
+        wait_until("a controller to lead", leads)
+        return found[0], found[1]
 
     def rolled_out(self) -> None:
         """Returns when all controllers are of the newest version and ready."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,20 @@ def kill_node(name: str) -> None:
     """A power cut: kubelet, containerd and all pods of the node are gone without a word."""
     say(f"taking the power from {name}")
     nodes.stop(layout.node(name))
+
+
+def processes_of_pod(uid: str) -> list[int]:
+    """Process ids of all that runs in a pod, on whatever node it is."""
+    top = cgroups.registry()
+    groups = [str(group.relative_to(top)) for group in top.rglob(f"pod{uid}")]
+    return [pid for group in groups for pid in cgroups.members(group)]
+
+
+def kill_pod(uid: str) -> None:
+    """Ends what runs in a pod, without a word to it or to its kubelet."""
+    for pid in processes_of_pod(uid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def start_node(name: str) -> None:
