@@ -27,8 +27,10 @@ from controller.model import (
 
 # Agents speak every second; six missed heartbeats are no hiccup of a busy machine.
 HEARTBEAT_LIMIT = timedelta(seconds=6)
-# Agents that lost their controller dial again with a growing wait of at most some seconds.
-RECONNECT_LIMIT = timedelta(seconds=20)
+# Agents that lost their controller dial again every second, but after an absence of the API server
+# the cluster itself may take a minute until the Service leads them to the new one. They train on
+# meanwhile; those that died are known by their pods, and by the others of their group.
+RECONNECT_LIMIT = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
