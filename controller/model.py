@@ -91,6 +91,7 @@ class Reason:
     HUNG = "ProgressDeadline"  # no step for progress_deadline_seconds
     # Not counted: not the program's fault.
     TRAINER_KILLED = "TrainerKilled"  # SIGKILL or SIGTERM from outside
+    TRAINER_FROZEN = "TrainerFrozen"  # SIGSTOP from outside
     STORAGE_FAILED = "StorageFailed"  # the job's storage takes no more writes
     WORKER_LOST = "WorkerLost"  # its agent fell silent
     POD_LOST = "PodLost"  # its pod failed, was deleted or evicted

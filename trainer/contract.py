@@ -76,6 +76,7 @@ class Reason:
 
     TRAINER_CRASHED = "TrainerCrashed"  # an exception, an exit code, a fatal signal
     TRAINER_KILLED = "TrainerKilled"  # SIGKILL or SIGTERM from outside
+    TRAINER_FROZEN = "TrainerFrozen"  # SIGSTOP from outside
     OUT_OF_MEMORY = "OutOfMemory"  # SIGKILL by the kernel's memory killer
     PEER_LOST = "PeerLost"  # the cause lies with another worker
     STOPPED = "Stopped"  # its agent was told to stop it

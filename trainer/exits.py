@@ -53,6 +53,8 @@ class Ended:
     # Last lines on stderr.
     stderr: Sequence[str]
     time: datetime
+    # The agent ended it because somebody had stopped it; `time` is since when.
+    frozen: bool = False
     # Whether the process became a command of the user's, and how large the group is.
     command: bool = False
     members: int = 1
@@ -117,7 +119,10 @@ def _explain_signal(ended: Ended, number: int) -> wire.Exited:
     if number in _FAULTS:
         message += ", a fault in native code"
     if number in (signal.SIGKILL, signal.SIGTERM):
-        if ended.stopped:
+        if ended.frozen:
+            reason = Reason.TRAINER_FROZEN
+            message = f"{who} was stopped from outside (SIGSTOP) and did not go on, so it was ended"
+        elif ended.stopped:
             outcome, reason = wire.OUTCOME_STOPPED, Reason.STOPPED
             message = f"{who} was told to stop and was ended before it had saved"
         elif ended.out_of_memory:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from protos.taas.v1 import history_pb2
 from protos.taas.v1 import worker_service_pb2 as wire
-from trainer import exits, preparation, requirements, sources
+from trainer import exits, preparation, requirements, sources, stopped
 from trainer.address import Reservation
 from trainer.children import Children, kill_group
 from trainer.contract import Assignment, Stage
@@ -89,6 +89,7 @@ class TrainerRun:
         self._cancelled = threading.Event()
         self._term_sent = False
         self._kill_timer: asyncio.TimerHandle | None = None
+        self._frozen_since: datetime | None = None
         self._failure: FailureReport | None = None
         self._told_code: int | None = None
         self._stderr: deque[bytes] = deque(maxlen=_STDERR_LINES)
@@ -198,7 +199,7 @@ class TrainerRun:
             # Nobody reports for it.
             self.stage = Stage.TRAINING
             self._listener.changed()
-        status, stopped = await self._attend(launched, readers)
+        status, asked = await self._attend(launched, readers)
         await self._collect()
         return exits.explain(
             exits.Ended(
@@ -206,14 +207,15 @@ class TrainerRun:
                 worker=self._worker,
                 step=self.step,
                 status=status,
-                stopped=stopped,
+                stopped=asked,
+                frozen=self._frozen_since is not None,
                 out_of_memory=kills is not None and (oom_kills() or 0) > kills,
                 report=self._failure,
                 told_code=self._told_code,
                 command=bool(self._assignment.command),
                 members=len(self._assignment.cluster),
                 stderr=[line.decode(errors="replace") for line in self._stderr],
-                time=datetime.now(UTC),
+                time=self._frozen_since or datetime.now(UTC),
             )
         )
 
@@ -244,11 +246,13 @@ class TrainerRun:
                 self._pump_reports(reports),
             )
         ]
+        watching = asyncio.create_task(self._end_if_frozen(launched.pid))
         try:
             status = await launched.ended
         finally:
             self._pid = None
-        stopped = self._stop_asked.is_set()
+            watching.cancel()
+        asked = self._stop_asked.is_set()
         kill_group(launched.pid)
         if not await self._children.end_descendants(self._kept):
             _log.warning("a process of generation %d cannot be ended", self.generation)
@@ -256,7 +260,12 @@ class TrainerRun:
         for pump in unfinished:
             pump.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        return status, stopped
+        return status, asked
+
+    async def _end_if_frozen(self, pid: int) -> None:
+        """End a trainer that somebody has stopped: the whole group waits for it."""
+        self._frozen_since = await stopped.until_stopped(pid)
+        kill_group(pid)
 
     def _kept(self) -> list[int]:
         # Asked anew each time: a late report of the trainer's may start another zygote.

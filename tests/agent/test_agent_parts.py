@@ -148,6 +148,12 @@ def command(status: int, *, stopped: bool = False, members: int = 2) -> Ended:
         pytest.param(ended(9), wire.OUTCOME_CRASHED, Reason.TRAINER_KILLED, id="kill"),
         pytest.param(ended(15), wire.OUTCOME_CRASHED, Reason.TRAINER_KILLED, id="term"),
         pytest.param(ended(9, oom=True), wire.OUTCOME_CRASHED, Reason.OUT_OF_MEMORY, id="oom"),
+        pytest.param(
+            replace(ended(9), frozen=True),
+            wire.OUTCOME_CRASHED,
+            Reason.TRAINER_FROZEN,
+            id="frozen",
+        ),
         pytest.param(ended(9, stopped=True), wire.OUTCOME_STOPPED, Reason.STOPPED, id="stopped"),
         pytest.param(
             ended(15, stopped=True), wire.OUTCOME_STOPPED, Reason.STOPPED, id="stopped-by-term"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from agent_world import Controller, StartWorker, facts
 
 from protos.taas.v1 import worker_service_pb2 as wire
+from trainer import stopped
 from trainer.contract import ENV_POD_UID, Reason
 
 
@@ -229,6 +231,21 @@ async def test_a_signal_from_outside_is_told_from_a_crash(
     assert exited.failure.reason == Reason.TRAINER_KILLED
     assert exited.failure.signal == number
     assert exited.step == 3
+
+
+async def test_a_frozen_trainer_is_ended_and_the_time_is_when_it_froze(
+    controller: Controller, start_worker: StartWorker
+) -> None:
+    worker = await start_worker()
+    await controller.hello()
+    controller.order(start=worker.start(1, "wait"))
+    pid = await worker.number("pid")
+    before = datetime.now(UTC)
+    os.kill(pid, signal.SIGSTOP)
+    exited = await controller.exited(1)
+    assert exited.failure.reason == Reason.TRAINER_FROZEN
+    frozen = exited.failure.time.ToDatetime(tzinfo=UTC)
+    assert before <= frozen <= datetime.now(UTC) - timedelta(seconds=stopped.LIMIT_S)
 
 
 async def test_stop_with_save_lets_the_trainer_save(

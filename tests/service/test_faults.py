@@ -86,6 +86,14 @@ def kill_trainer(index: int) -> Fault:
     return kill
 
 
+def freeze_trainer(index: int) -> Fault:
+    def freeze(service: Service, job: str) -> None:
+        trainer = until(lambda: service.trainer(job, index), "the trainer")
+        os.kill(trainer.pid, signal.SIGSTOP)
+
+    return freeze
+
+
 def kill_all(service: Service, job: str) -> None:
     service.kill()
     for process in list(service.processes()):
@@ -104,6 +112,7 @@ def kill_all(service: Service, job: str) -> None:
         pytest.param("agent-1", kill_agent(1), id="other agent"),
         pytest.param("trainer-0", kill_trainer(0), id="chief's trainer"),
         pytest.param("trainer-1", kill_trainer(1), id="other trainer"),
+        pytest.param("frozen-1", freeze_trainer(1), id="other trainer frozen"),
         pytest.param("all", kill_all, id="everything"),
     ],
 )
