@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.model import Phase, Status
-from controller.wire_times import stamp
+from controller.wire_values import stamp
 from protos.taas.v1 import job_pb2
 
 # A condition holds in exactly these phases. A cancelled job counts as failed, because whoever

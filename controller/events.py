@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from controller.ledger import RestartCost
 from controller.model import (
+    Change,
     Failure,
     LogEntry,
     Phase,
@@ -29,9 +31,10 @@ def entries_between(before: Status, after: Status, now: datetime) -> tuple[LogEn
 
     Workers come first: what befell them is mostly why the job's phase changed.
     """
-    changes: tuple[StateChange | WorkerChange, ...] = (
+    changes: tuple[Change, ...] = (
         *_worker_changes(before, after),
         *_state_changes(before, after),
+        *_costs(before, after),
     )
     return tuple(
         LogEntry(number, now, change)
@@ -71,6 +74,11 @@ def _state_changes(before: Status, after: Status) -> tuple[StateChange, ...]:
     return (_change(before, after.phase, after.generation, after.message, failure),)
 
 
+def _costs(before: Status, after: Status) -> tuple[RestartCost, ...]:
+    known = {cost.generation for cost in before.ledger.restarts if cost.over}
+    return tuple(c for c in after.ledger.restarts if c.over and c.generation not in known)
+
+
 def _cause(failure: Failure | None) -> str:
     return failure.message if failure else "saved to go on in another generation"
 
@@ -81,9 +89,11 @@ def _change(
     return StateChange(before.phase, after, generation, message, failure)
 
 
-def sentence(change: StateChange | WorkerChange) -> str:
+def sentence(change: Change) -> str:
     """Return a change in one line for the controller's log."""
     where = f"generation {change.generation}: "
+    if isinstance(change, RestartCost):
+        return f"{where}its end ({change.reason}) cost {change.lost.total:.1f} s"
     if isinstance(change, WorkerChange):
         where += f"worker {change.index}: "
     why = f": {change.message}" if change.message else ""

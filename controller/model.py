@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from controller.ledger import Ledger, RestartCost
+
 Pairs = tuple[tuple[str, str], ...]  # a mapping, sorted by key
 Metrics = tuple[tuple[str, float], ...]  # a mapping, sorted by key
 
@@ -65,6 +67,7 @@ class Stage(Enum):
 
     STARTING = "STARTING"
     RESTORING = "RESTORING"
+    RECOMPUTING = "RECOMPUTING"
     TRAINING = "TRAINING"
     EVALUATING = "EVALUATING"
     FINISHING = "FINISHING"
@@ -290,6 +293,7 @@ class Status:
     finished: datetime | None = None
     last_event: int = 0
     storage_trouble: StorageTrouble | None = None
+    ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def ready_workers(self) -> int:
@@ -374,6 +378,7 @@ class MemberSeen:
     running: int = 0  # generation whose trainer runs, 0 for none
     stage: Stage = Stage.STARTING
     step: int = 0
+    base_step: int = 0  # where the generation that runs began
     step_since: datetime | None = None
     progress: Progress | None = None  # the chief's newest
     checkpoint: Checkpoint | None = None  # the chief's newest
@@ -443,10 +448,14 @@ class WorkerChange:
     message: str
 
 
+# What an entry of the event log tells: a cost, once it is over.
+Change = StateChange | WorkerChange | RestartCost
+
+
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """One entry of the job's event log. Numbered from 1, without gaps."""
 
     number: int
     time: datetime
-    change: StateChange | WorkerChange
+    change: Change

@@ -125,6 +125,7 @@ def assignment(job: Job, generation: int) -> contract.Assignment:
             best_metric=policy.best_metric,
             best_mode=policy.best_mode,
         ),
+        furthest_step=job.status.ledger.furthest_step,
     )
 
 

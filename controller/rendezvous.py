@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from controller import failures, generation, orders, wording
+from controller import accounting, failures, generation, orders, wording
 from controller.group import Look
 from controller.model import Failure, Job, Order, Phase, Reason, Seen, Status
 from controller.scene import Scene, active_deadline, scene_of
@@ -40,7 +40,7 @@ def rendezvous(job: Job, seen: Seen, now: datetime) -> Decision:
     if status.generation_ended and not status.phase.final and job.deleting is None:
         # Seen anew: those who were members are now workers like any other.
         scene = _next(scene_of(scene.job, seen, now))
-    status = scene.job.status
+    status = accounting.kept(scene)
     if status.phase.final:
         return Decision(status, orders.released(scene.job, seen))
     return Decision(status, orders.orders(scene), _wake_at(scene))

@@ -96,9 +96,12 @@ def scene_of(job: Job, seen: Seen, now: datetime) -> Scene:
     )
 
 
+_MAKING_STEPS = (Stage.RECOMPUTING, Stage.TRAINING, Stage.EVALUATING)
+
+
 def _makes_steps(agent: MemberSeen) -> bool:
     """Say whether the program of a worker is in the middle of Keras' fit."""
-    return agent.step > 0 and agent.stage in (Stage.TRAINING, Stage.EVALUATING)
+    return agent.step > 0 and agent.stage in _MAKING_STEPS
 
 
 def active_deadline(job: Job) -> datetime | None:

@@ -6,11 +6,7 @@ time); what users may ask for is judged in controller.parse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import Enum
-from typing import Any, TypeVar
-
-from google.protobuf.descriptor import EnumDescriptor
+from typing import Any
 
 from controller.conditions import conditions
 from controller.errors import InvalidJob
@@ -33,28 +29,13 @@ from controller.model import (
     Worker,
     WorkerState,
 )
+from controller.wire_ledger import ledger_from_wire, ledger_to_wire
 from controller.wire_pod import pod_to_wire, pod_with_defaults
-from controller.wire_times import EPOCH, moment, stamp
+from controller.wire_values import EPOCH, by_number, member, moment, stamp
 from protos.taas.v1 import job_pb2
-
-_E = TypeVar("_E", bound=Enum)
 
 # Where the defaults of job.proto's comments come from: the domain has them.
 _DEFAULTS = Spec(Task(module=""))
-
-
-def by_number(kind: type[_E], wire: EnumDescriptor, prefix: str) -> dict[int, _E]:
-    """Return the domain's members by the number of their namesake in a wire enum."""
-    return {wire.values_by_name[prefix + member.value].number: member for member in kind}
-
-
-def member(members: Mapping[int, _E], number: int, field: str) -> _E:
-    """Return the domain's member for a wire enum's number. Raises InvalidJob."""
-    try:
-        return members[number]
-    except KeyError:
-        known = ", ".join(f"{n} ({m.value})" for n, m in members.items())
-        raise InvalidJob(field, f"{number} is not known; send one of {known}") from None
 
 
 PHASES = by_number(Phase, job_pb2.Phase.DESCRIPTOR, "PHASE_")
@@ -294,6 +275,8 @@ def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
         generation_ended=status.generation_ended,
         progress_time=stamp(status.progress_at),
         storage_trouble=_trouble_to_wire(status.storage_trouble),
+        accounting=ledger_to_wire(status.ledger),
+        goodput=_goodput(status),
     )
 
 
@@ -329,7 +312,15 @@ def status_from_wire(status: job_pb2.TrainingJobStatus) -> Status:
         finished=moment(status, "completion_time"),
         last_event=status.last_event,
         storage_trouble=_trouble_from_wire(status),
+        ledger=ledger_from_wire(status.accounting),
     )
+
+
+def _goodput(status: Status) -> float:
+    """Return the useful share of the time as of the newest progress: what comes after it may be
+    lost again."""
+    at = status.progress_at or status.ledger.since
+    return status.ledger.goodput(at) if at else 0.0
 
 
 def _trouble_to_wire(trouble: StorageTrouble | None) -> job_pb2.StorageTrouble | None:

@@ -13,7 +13,9 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from controller.errors import InvalidJob
+from controller.ledger import RestartCost
 from controller.model import (
+    Change,
     Failure,
     Job,
     LogEntry,
@@ -29,9 +31,9 @@ from controller.wire import (
     failure_to_wire,
     job_from_wire,
     job_to_wire,
-    member,
 )
-from controller.wire_times import moment, stamp
+from controller.wire_ledger import cost_from_wire, cost_to_wire
+from controller.wire_values import member, moment, stamp
 from protos.taas.v1 import history_pb2, job_pb2
 
 _M = TypeVar("_M", bound=Message)
@@ -90,14 +92,15 @@ def record_from_json(line: str) -> history_pb2.Record:
 
 def entry_to_event(entry: LogEntry, cursor: str) -> history_pb2.Event:
     """Return an entry of the event log as a watcher sees it."""
-    change = entry.change
-    if isinstance(change, StateChange):
-        return history_pb2.Event(
-            cursor=cursor, time=stamp(entry.time), state=_state_change_to_wire(change)
-        )
-    return history_pb2.Event(
-        cursor=cursor, time=stamp(entry.time), worker=_worker_change_to_wire(change)
-    )
+    event = history_pb2.Event(cursor=cursor, time=stamp(entry.time))
+    match entry.change:
+        case StateChange() as change:
+            event.state.CopyFrom(_state_change_to_wire(change))
+        case WorkerChange() as change:
+            event.worker.CopyFrom(_worker_change_to_wire(change))
+        case RestartCost() as cost:
+            event.restart.CopyFrom(cost_to_wire(cost))
+    return event
 
 
 def _state_change_to_wire(change: StateChange) -> history_pb2.StateChange:
@@ -124,14 +127,16 @@ def _worker_change_to_wire(change: WorkerChange) -> history_pb2.WorkerChange:
     )
 
 
-def _change_from_event(event: history_pb2.Event) -> StateChange | WorkerChange:
+def _change_from_event(event: history_pb2.Event) -> Change:
     match event.WhichOneof("kind"):
         case "state":
             return _state_change(event.state)
         case "worker":
             return _worker_change(event.worker)
+        case "restart":
+            return cost_from_wire(event.restart)
         case other:
-            raise InvalidJob("kind", f"{other!r} is neither a state nor a worker change")
+            raise InvalidJob("kind", f"{other!r} is no kind that is kept in the event log")
 
 
 def _state_change(change: history_pb2.StateChange) -> StateChange:

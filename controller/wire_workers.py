@@ -17,13 +17,8 @@ from controller.model import (
     StartOrder,
     StopOrder,
 )
-from controller.wire import (
-    by_number,
-    checkpoint_from_wire,
-    failure_from_wire,
-    member,
-    progress_from_wire,
-)
+from controller.wire import checkpoint_from_wire, failure_from_wire, progress_from_wire
+from controller.wire_values import by_number, member
 from protos.taas.v1 import worker_service_pb2
 
 _OUTCOMES = by_number(Outcome, worker_service_pb2.Outcome.DESCRIPTOR, "OUTCOME_")
@@ -78,6 +73,7 @@ def member_with_heartbeat(
         running=heartbeat.generation,
         stage=stage,
         step=heartbeat.step,
+        base_step=heartbeat.base_step,
         step_since=now if moved or seen.step_since is None else seen.step_since,
         progress=progress,
         checkpoint=checkpoint,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from protos.taas.v1.history_pb2 import Evaluation, Event, Exported, Record, Restored, StateChange
-from protos.taas.v1.job_pb2 import Checkpoint, Failure, Progress
+from protos.taas.v1.job_pb2 import Checkpoint, Failure, LostTime, Progress, RestartCost
 from taas import names, units
 
 Fields = dict[str, object]
@@ -60,6 +60,9 @@ def lines(event: Event) -> Iterator[str]:
             failure = event.state.failure if event.state.HasField("failure") else None
         case "worker":
             kind, fields = "worker", _worker(event)
+            failure = None
+        case "restart":
+            kind, fields = "restart", _restart(event.restart)
             failure = None
         case "record":
             kind, fields = _record(event.record)
@@ -112,6 +115,23 @@ def _worker(event: Event) -> Fields:
     if change.message:
         fields["message"] = change.message
     return fields
+
+
+def lost_parts(lost: LostTime) -> Iterator[tuple[str, float]]:
+    """Yield the parts of lost time by name, in the order in which they come."""
+    for field in LostTime.DESCRIPTOR.fields:
+        yield field.name.removesuffix("_seconds"), getattr(lost, field.name)
+
+
+def _restart(cost: RestartCost) -> Fields:
+    parts = dict(lost_parts(cost.lost))
+    return {
+        "generation": cost.generation,
+        "reason": cost.reason,
+        "lost_seconds": f"{sum(parts.values()):.2f}",
+        **{name: f"{seconds:.2f}" for name, seconds in parts.items()},
+        "steps_recomputed": cost.steps_recomputed,
+    }
 
 
 def _record(record: Record) -> tuple[str, Fields]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from protos.taas.v1.job_pb2 import Checkpoint, Progress, TrainingJob, TrainingJobSpec
 from taas import names, plain, units
-from taas.display import PHASE_STYLES
+from taas.display import PHASE_STYLES, cost_text
 
 JOB_COLUMNS = ("NAME", "PHASE", "WORKERS", "STEP", "LOSS", "RESTARTS", "AGE")
 CHECKPOINT_COLUMNS = ("ID", "STEP", "GENERATION", "SIZE", "AGE", "METRICS")
@@ -115,6 +115,10 @@ def _status_pairs(job: TrainingJob, now: datetime) -> Iterable[tuple[str, str]]:
     if status.restarts:
         causes = ", ".join(f"{k} {v}" for k, v in sorted(status.restarts_by_reason.items()))
         yield "restarts", f"{status.restarts} ({causes})" if causes else str(status.restarts)
+    if status.accounting.restarts:
+        yield "lost", cost_text(status.accounting.lost)
+    if status.goodput:
+        yield "goodput", f"{status.goodput:.1%} of the time new steps were made"
     for worker in status.workers:
         state = names.worker_state_name(worker.state).lower()
         yield f"worker {worker.index}", f"{state} {units.harmless(worker.reason)}".rstrip()

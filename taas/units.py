@@ -43,6 +43,11 @@ def number(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
 
 
+def seconds(value: float) -> str:
+    """Return a short span as "0.4 s", a long one as `duration` does."""
+    return f"{value:.1f} s" if value < 60 else duration(value)
+
+
 def moment(time: Timestamp) -> str:
     """Return a timestamp as "2026-01-31T12:00:00Z"; "" for one that was never set."""
     if not time.seconds:

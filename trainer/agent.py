@@ -37,6 +37,7 @@ _GRACE_S = 30.0
 _STAGES = {
     contract.Stage.STARTING: wire.TRAINER_STAGE_STARTING,
     contract.Stage.RESTORING: wire.TRAINER_STAGE_RESTORING,
+    contract.Stage.RECOMPUTING: wire.TRAINER_STAGE_RECOMPUTING,
     contract.Stage.TRAINING: wire.TRAINER_STAGE_TRAINING,
     contract.Stage.EVALUATING: wire.TRAINER_STAGE_EVALUATING,
     contract.Stage.FINISHING: wire.TRAINER_STAGE_FINISHING,
@@ -213,6 +214,7 @@ class Agent:
             beat.generation = self._run.generation
             beat.step = self._run.step
             beat.stage = _STAGES[self._run.stage]
+            beat.base_step = self._run.base_step
             beat.saving_fails = self._run.saving_fails[:_MOST_REASON]
         if self._progress:
             beat.progress.CopyFrom(self._progress.progress)

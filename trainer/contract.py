@@ -89,6 +89,7 @@ class Stage:
 
     STARTING = "starting"
     RESTORING = "restoring"
+    RECOMPUTING = "recomputing"
     TRAINING = "training"
     EVALUATING = "evaluating"
     FINISHING = "finishing"
@@ -157,6 +158,8 @@ class Assignment:
     parameters: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     checkpointing: Checkpointing = Checkpointing()
+    # Steps up to this one were made before, by generations that have ended.
+    furthest_step: int = 0
     # At most one of these is set; without any the job is a task.
     script: Script | None = None
     command: tuple[str, ...] = ()

@@ -50,6 +50,8 @@ class Loop:
     stop: Stop
     # None on every member but the chief.
     chief: Chief | None
+    # Steps up to this one were made before.
+    furthest_step: int
     step: int = 0
     # True once a call has come back: from then on the program has shown that it works.
     proven: bool = False
@@ -98,7 +100,8 @@ class Loop:
         Then the state is saved. Raises LossNotFinite.
         """
         task = self.task
-        self.reports.stage(Stage.TRAINING, self.step)
+        # The first call compiles.
+        self.reports.stage(Stage.STARTING, self.step)
         if self.step < task.total_steps:
             calls = self._calls()
             while self.step < task.total_steps:
@@ -138,9 +141,11 @@ class Loop:
         """Make one call and what is due after it. Returns False if the group is to stop."""
         first, count = self.step, self._count(calls.steps)
         called = calls(first, count, stop=self.stop.requested)
-        self.proven = True
         self.step = first + count
         self._pace.called(count, called.seconds)
+        if not self.proven or first < self.furthest_step <= self.step:
+            self._say_training()
+        self.proven = True
         self.reports.step(self.step)
         self._account(first, called.sums)
         if called.stop:
@@ -148,10 +153,14 @@ class Loop:
         if self._validation and self._looks():
             if not self.evaluate("validation", self._validation):
                 return False
-            self.reports.stage(Stage.TRAINING, self.step)
+            self._say_training()
         if self.chief and self._due():
             self._save()
         return True
+
+    def _say_training(self) -> None:
+        again = self.step < self.furthest_step
+        self.reports.stage(Stage.RECOMPUTING if again else Stage.TRAINING, self.step)
 
     def _count(self, wanted: int) -> int:
         """Return how many steps the next call makes: no further than what is due next."""
@@ -165,6 +174,7 @@ class Loop:
         if self._validation:
             intervals.append(self.task.evaluation_interval)
         ends += [n - self.step % n for n in intervals if n > 0]
+        ends += [self.furthest_step - self.step] if self.step < self.furthest_step else []
         return min(count, *ends)
 
     def _account(self, first: int, sums: Vector) -> None:

@@ -151,6 +151,7 @@ class _Run:
             reports=self._reports,
             stop=self._stop,
             chief=chief,
+            furthest_step=self._assignment.furthest_step,
         )
         loop.restore()
         if chief and not loop.step:

@@ -64,7 +64,9 @@ class _Run:
 
     def _judged(self, fits: Fits) -> ExitCode:
         """Run the script and say what its end means."""
-        self._reports.stage(Stage.TRAINING, 0)
+        # Of a loop of the script's own nothing is heard; where fit made steps before, it will.
+        again = self._assignment.furthest_step > 0
+        self._reports.stage(Stage.STARTING if again else Stage.TRAINING, 0)
         try:
             self._execute()
             self._group.check_end()

@@ -30,6 +30,7 @@ class Watcher(keras.callbacks.Callback):
         """Watch a fit with the given arguments that begins anew, or goes on at a state."""
         super().__init__()
         self._fits, self._chief, self._reports = fits, fits.chief, fits.reports
+        self._furthest = fits.assignment.furthest_step
         self._batch = _global_batch(given)
         self.epoch = resumes.epoch if resumes else int(given["initial_epoch"])
         # Steps of this epoch that are complete, and how many of them another generation made.
@@ -50,7 +51,7 @@ class Watcher(keras.callbacks.Callback):
         before = self._fits.step - self.skipped
         total = before + (epochs - self.epoch) * steps if steps else 0
         self._pace = progress.Pace(total_steps=total, global_batch=self._batch)
-        self._reports.stage(Stage.TRAINING, self._fits.step)
+        self._say_training()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch != self.epoch:
@@ -69,7 +70,9 @@ class Watcher(keras.callbacks.Callback):
         if was_skipping:
             return
         self._fits.group.proven = True
-        self._fits.step = self._base + done
+        before, self._fits.step = self._fits.step, self._base + done
+        if before < self._furthest <= self._fits.step:
+            self._say_training()
         seconds = time.monotonic() - self._began
         self.step_s = max(seconds / max(steps, 1), 1e-6)
         self._pace.called(steps, seconds)
@@ -91,11 +94,15 @@ class Watcher(keras.callbacks.Callback):
         self._reports.stage(Stage.EVALUATING, self._fits.step)
 
     def on_test_end(self, logs: Any = None) -> None:
-        self._reports.stage(Stage.TRAINING, self._fits.step)
+        self._say_training()
 
     def on_train_end(self, logs: Any = None) -> None:
         # What a script does between and after its fits takes as long as it takes.
         self._reports.stage(Stage.FINISHING, self._fits.step)
+
+    def _say_training(self) -> None:
+        again = self._fits.step < self._furthest
+        self._reports.stage(Stage.RECOMPUTING if again else Stage.TRAINING, self._fits.step)
 
     def _record(self, logs: Any) -> None:
         assert self._chief is not None

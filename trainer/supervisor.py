@@ -73,6 +73,8 @@ class TrainerRun:
         self.generation = assignment.generation
         self.stage = Stage.STARTING
         self.step = 0
+        # The step at which it was after it had restored a checkpoint, if it did.
+        self.base_step = 0
         # Why the newest checkpoint could not be saved, "" while saving works.
         self.saving_fails = ""
         self.ended = asyncio.Event()
@@ -301,8 +303,10 @@ class TrainerRun:
         if isinstance(report, StepReport):
             self.step = report.step
         elif isinstance(report, StageReport):
+            if self.stage == Stage.RESTORING:
+                self.base_step = report.step
             self.stage, self.step = report.stage, report.step
-            if report.stage == Stage.TRAINING:
+            if report.stage in (Stage.RECOMPUTING, Stage.TRAINING):
                 # The start is over: now the imports of a new zygote are in nobody's way.
                 self._launcher.warm_up()
             self._listener.changed()

@@ -17,7 +17,7 @@ from controller.errors import TaasError
 from controller.kubernetes.background import Background
 from controller.kubernetes.client import MERGE, Api, Document
 from controller.kubernetes.replies import Missing, Taken
-from controller.model import Job, LogEntry, Phase, StateChange, WorkerState
+from controller.model import Job, LogEntry, Phase, StateChange, WorkerChange, WorkerState
 from controller.resource import API_VERSION, KIND
 
 _log = logging.getLogger(__name__)
@@ -125,13 +125,14 @@ class Recorder:
 
 
 def note(entry: LogEntry) -> Note | None:
-    """Return what to tell of an entry; None for the comings of workers, which are many."""
+    """Return what to tell of an entry; None for the comings of workers, which are many, and for
+    costs, which are in the status."""
     change = entry.change
     if isinstance(change, StateChange):
         bad = change.failure is not None or change.after is Phase.FAILED
         message = change.message or f"from {change.before.value.lower()}"
         return Note(bad, change.after.word, message)
-    if change.after is WorkerState.LOST:
+    if isinstance(change, WorkerChange) and change.after is WorkerState.LOST:
         why = change.message or "no reason is known"
         return Note(True, "WorkerLost", f"worker {change.index}: {why}")
     return None

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from protos.taas.v1.history_pb2 import Event, Notice, Record, Restored
-from protos.taas.v1.job_pb2 import TrainingJob, WorkerState
+from protos.taas.v1.job_pb2 import LostTime, RestartCost, TrainingJob, WorkerState
 from taas import names, picture, plain, tables, units
 from taas.display import LiveDisplay
 from taas.errors import InvalidRequest
@@ -43,6 +43,37 @@ from tests.client import events
 )
 def test_units(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+LOST = LostTime(detection_seconds=0.02, stop_seconds=0.25, start_seconds=61)
+COST = RestartCost(generation=3, reason="TrainerKilled", lost=LOST, steps_recomputed=120)
+
+
+def test_what_a_restart_cost_is_a_line_for_people_and_one_for_programs() -> None:
+    event = Event(restart=COST)
+    event.time.FromSeconds(1_800_000_000)
+    (line,) = plain.lines(event)
+    assert line == (
+        "2027-01-15T08:00:00Z restart generation=3 reason=TrainerKilled lost_seconds=61.27 "
+        "detection=0.02 stop=0.25 start=61.00 restore=0.00 recompute=0.00 steps_recomputed=120"
+    )
+    console = Console(file=io.StringIO(), width=120)
+    with LiveDisplay(console, "job", Picture()) as display:
+        display.event(event)
+    assert (
+        "restart after TrainerKilled cost 1m 01s (stop 0.2 s, start 1m 01s); 120 steps made again"
+        in console.file.getvalue()  # type: ignore[attr-defined]
+    )
+
+
+def test_the_details_of_a_job_say_what_its_restarts_cost() -> None:
+    job = TrainingJob(name="namespaces/default/trainingJobs/b")
+    job.status.goodput = 0.9
+    job.status.accounting.restarts.append(COST)
+    job.status.accounting.lost.CopyFrom(LOST)
+    lines = list(tables.job_details(job, now=datetime.now(UTC)))
+    assert "lost:       1m 01s (stop 0.2 s, start 1m 01s)" in lines
+    assert "goodput:    90.0% of the time new steps were made" in lines
 
 
 @pytest.mark.parametrize(

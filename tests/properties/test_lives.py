@@ -43,11 +43,25 @@ def _checked_pass(world: World, *, dies_after: int | None = None) -> World:
     assert after.crashes <= world.job.spec.max_restarts + 1
     assert after.restarts >= before.restarts
     assert after.restarts == sum(count for _, count in after.restarts_by_reason)
+    _check_books(after_world)
     over_budget = after.crashes > world.job.spec.max_restarts
     assert not over_budget or after.phase.final, "goes on beyond its budget"
     numbers = [entry.number for entry in after_world.log]
     assert numbers == list(range(1, after.last_event + 1)), "the event log has a gap"
     return after_world
+
+
+def _check_books(world: World) -> None:
+    """Every second since the start is in the books once, those of a suspension excepted."""
+    ledger, now = world.job.status.ledger, world.now
+    started = world.job.status.started
+    lasted = (now - started).total_seconds() if started else 0.0
+    assert 0.0 <= ledger.booked(now).total <= lasted + 1e-6, "seconds were booked twice"
+    costs = [cost.lost.total for cost in ledger.restarts]
+    assert sum(costs) <= ledger.lost.total + 1e-6, "restarts cost more than all of them"
+    assert all(cost.over for cost in ledger.restarts[:-1])
+    generations = [cost.generation for cost in ledger.restarts]
+    assert generations == sorted(set(generations))
 
 
 def _check_fixpoint(before: World, after: World) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from controller.ledger import Lost, RestartCost
 from controller.model import (
     Failure,
     Outcome,
@@ -144,6 +145,8 @@ def _told(done: Pass) -> list[str]:
         if isinstance(change, StateChange):
             blame = f" [{change.failure.reason}]" if change.failure else ""
             text = f"{change.before.value} -> {change.after.value}: {change.message}{blame}"
+        elif isinstance(change, RestartCost):
+            text = f"the end of g{change.generation} [{change.reason}] cost {_parts(change.lost)}"
         else:
             why = f" ({change.message})" if change.message else ""
             text = f"worker {change.index}: {change.before.value} -> {change.after.value}{why}"
@@ -162,6 +165,11 @@ def _told(done: Pass) -> list[str]:
                 text = "release"
         lines.append(f"tell {order.index}: {text}")
     return lines
+
+
+def _parts(lost: Lost) -> str:
+    parts = [(name, getattr(lost, name)) for name in Lost.__dataclass_fields__]
+    return ", ".join(f"{name} {seconds:g} s" for name, seconds in parts if seconds) or "nothing"
 
 
 def _summary(world: World) -> str:

@@ -3,11 +3,13 @@
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from protos.taas.v1.job_pb2 import CheckpointPolicy, TrainingJobSpec
+from protos.taas.v1.job_pb2 import CheckpointPolicy, LostTime, TrainingJobSpec
 from taas import Client, Phase
 from tests.service.world import BOUND_S, TASK, Service, Story, until
 
@@ -104,6 +106,33 @@ def kill_all(service: Service, job: str) -> None:
     service.start()
 
 
+def check_books(status: Any, story: Story) -> None:
+    """Every second from the start to the end is in the books once, and so is every restart."""
+    books = status.accounting
+    booked = books.useful_seconds + books.other_seconds + lost_seconds(books.lost)
+    wall = status.completion_time.ToDatetime() - status.start_time.ToDatetime()
+    assert booked == pytest.approx(wall.total_seconds(), abs=1e-3)
+    assert status.goodput == pytest.approx(books.useful_seconds / booked)
+    assert sum(lost_seconds(c.lost) for c in books.restarts) == pytest.approx(
+        lost_seconds(books.lost)
+    )
+    assert Counter(c.reason for c in books.restarts) == dict(status.restarts_by_reason)
+    told = [e.restart for e in story.events if e.HasField("restart")]
+    assert told == [cost for cost in books.restarts if cost.over]
+    began = {
+        e.record.generation: e.record.restored.step
+        for e in story.events
+        if e.record.HasField("restored")
+    }
+    for cost in told[-1:]:
+        again = books.furthest_step - began.get(cost.generation + 1, 0)
+        assert cost.steps_recomputed == again
+
+
+def lost_seconds(lost: LostTime) -> float:
+    return sum(getattr(lost, field.name) for field in lost.DESCRIPTOR.fields)
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
@@ -132,4 +161,5 @@ def test_kills_change_nothing_about_the_result(
     assert job.status.phase == Phase.Value("PHASE_SUCCEEDED"), job.status
     story.check()
     assert story.test == calm
+    check_books(job.status, story)
     until(lambda: not list(service.processes(name)), "the workers to leave")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
+from controller.ledger import Ledger, Lost, Part, RestartCost
 from controller.model import (
     Checkpoint,
     CheckpointPolicy,
@@ -75,6 +76,22 @@ failures = st.builds(
 workers = st.builds(
     Worker, index=int32s, state=st.sampled_from(WorkerState), reason=texts, pod=texts
 )
+losts = st.builds(
+    Lost, detection=doubles, stop=doubles, start=doubles, restore=doubles, recompute=doubles
+)
+costs = st.builds(
+    RestartCost, generation=int32s, reason=texts, lost=losts, steps=int64s, over=st.booleans()
+)
+ledgers = st.builds(
+    Ledger,
+    part=st.none() | st.sampled_from(Part),
+    since=maybe_times,
+    useful=doubles,
+    other=doubles,
+    lost=losts,
+    furthest_step=int64s,
+    restarts=st.lists(costs, max_size=2).map(tuple),
+)
 statuses = st.builds(
     Status,
     phase=st.sampled_from(Phase),
@@ -102,6 +119,7 @@ statuses = st.builds(
     finished=maybe_times,
     last_event=int64s,
     storage_trouble=st.none() | st.builds(StorageTrouble, texts, times),
+    ledger=ledgers,
 )
 policies = st.builds(
     CheckpointPolicy,
@@ -196,4 +214,6 @@ worker_changes = st.builds(
     generation=int32s,
     message=texts,
 )
-entries = st.builds(LogEntry, number=int64s, time=times, change=state_changes | worker_changes)
+entries = st.builds(
+    LogEntry, number=int64s, time=times, change=state_changes | worker_changes | costs
+)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.ledger import Ledger, Part
 from controller.model import (
     Job,
     Outcome,
@@ -148,7 +149,10 @@ class TestQuiet:
         progress = Progress(step=20)
         chief = agent(0, running=1, progress=progress, heard=at(seconds))
         status = running(
-            progress=Progress(step=10), progress_at=T0, message="training with 2 workers"
+            progress=Progress(step=10),
+            progress_at=T0,
+            message="training with 2 workers",
+            ledger=Ledger(Part.USEFUL, T0),
         )
         world = seen(chief, agent(1, running=1, heard=at(seconds)))
         after = rendezvous(job(status), world, at(seconds)).status

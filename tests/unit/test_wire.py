@@ -40,7 +40,7 @@ NOW = datetime(2030, 4, 5, 6, 7, 8, 901234, tzinfo=UTC)
 M = TypeVar("M", bound=Message)
 
 # What a status has on the wire although it follows from the rest.
-DERIVED = ("conditions", "ready_workers")
+DERIVED = ("conditions", "ready_workers", "goodput")
 PROGRAMS = {f.name for f in job_pb2.TrainingJobSpec.DESCRIPTOR.oneofs_by_name["program"].fields}
 
 

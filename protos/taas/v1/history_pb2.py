@@ -16,7 +16,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.taas.v1 import job_pb2 as protos_dot_taas_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/taas/v1/history.proto\x12\x07taas.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18protos/taas/v1/job.proto\"\xbc\x01\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x03 \x01(\x0b\x32\x14.taas.v1.StateChangeH\x00\x12!\n\x06record\x18\x04 \x01(\x0b\x32\x0f.taas.v1.RecordH\x00\x12\'\n\x06worker\x18\x05 \x01(\x0b\x32\x15.taas.v1.WorkerChangeH\x00\x42\x06\n\x04kind\"\x8f\x01\n\x0bStateChange\x12\x1c\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x0e.taas.v1.Phase\x12\x1a\n\x02to\x18\x02 \x01(\x0e\x32\x0e.taas.v1.Phase\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12!\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x10.taas.v1.Failure\"\x88\x01\n\x0cWorkerChange\x12\r\n\x05index\x18\x01 \x01(\x05\x12\"\n\x04\x66rom\x18\x02 \x01(\x0e\x32\x14.taas.v1.WorkerState\x12 \n\x02to\x18\x03 \x01(\x0e\x32\x14.taas.v1.WorkerState\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xcb\x02\n\x06Record\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\r\n\x05index\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08progress\x18\x04 \x01(\x0b\x32\x11.taas.v1.ProgressH\x00\x12)\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x13.taas.v1.CheckpointH\x00\x12)\n\nevaluation\x18\x06 \x01(\x0b\x32\x13.taas.v1.EvaluationH\x00\x12%\n\x08restored\x18\x07 \x01(\x0b\x32\x11.taas.v1.RestoredH\x00\x12%\n\x08\x65xported\x18\x08 \x01(\x0b\x32\x11.taas.v1.ExportedH\x00\x12!\n\x06notice\x18\t \x01(\x0b\x32\x0f.taas.v1.NoticeH\x00\x42\x06\n\x04kind\"\xa0\x01\n\nEvaluation\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x03\x12\x31\n\x07metrics\x18\x04 \x03(\x0b\x32 .taas.v1.Evaluation.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"=\n\x08Restored\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x0f\n\x07skipped\x18\x03 \x03(\t\";\n\x08\x45xported\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/taas/v1/history.proto\x12\x07taas.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18protos/taas/v1/job.proto\"\xe5\x01\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x03 \x01(\x0b\x32\x14.taas.v1.StateChangeH\x00\x12!\n\x06record\x18\x04 \x01(\x0b\x32\x0f.taas.v1.RecordH\x00\x12\'\n\x06worker\x18\x05 \x01(\x0b\x32\x15.taas.v1.WorkerChangeH\x00\x12\'\n\x07restart\x18\x06 \x01(\x0b\x32\x14.taas.v1.RestartCostH\x00\x42\x06\n\x04kind\"\x8f\x01\n\x0bStateChange\x12\x1c\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x0e.taas.v1.Phase\x12\x1a\n\x02to\x18\x02 \x01(\x0e\x32\x0e.taas.v1.Phase\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12!\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x10.taas.v1.Failure\"\x88\x01\n\x0cWorkerChange\x12\r\n\x05index\x18\x01 \x01(\x05\x12\"\n\x04\x66rom\x18\x02 \x01(\x0e\x32\x14.taas.v1.WorkerState\x12 \n\x02to\x18\x03 \x01(\x0e\x32\x14.taas.v1.WorkerState\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xcb\x02\n\x06Record\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\r\n\x05index\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08progress\x18\x04 \x01(\x0b\x32\x11.taas.v1.ProgressH\x00\x12)\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x13.taas.v1.CheckpointH\x00\x12)\n\nevaluation\x18\x06 \x01(\x0b\x32\x13.taas.v1.EvaluationH\x00\x12%\n\x08restored\x18\x07 \x01(\x0b\x32\x11.taas.v1.RestoredH\x00\x12%\n\x08\x65xported\x18\x08 \x01(\x0b\x32\x11.taas.v1.ExportedH\x00\x12!\n\x06notice\x18\t \x01(\x0b\x32\x0f.taas.v1.NoticeH\x00\x42\x06\n\x04kind\"\xa0\x01\n\nEvaluation\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x03\x12\x31\n\x07metrics\x18\x04 \x03(\x0b\x32 .taas.v1.Evaluation.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"=\n\x08Restored\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x0f\n\x07skipped\x18\x03 \x03(\t\";\n\x08\x45xported\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,21 +26,21 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_EVALUATION_METRICSENTRY']._options = None
   _globals['_EVALUATION_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=101
-  _globals['_EVENT']._serialized_end=289
-  _globals['_STATECHANGE']._serialized_start=292
-  _globals['_STATECHANGE']._serialized_end=435
-  _globals['_WORKERCHANGE']._serialized_start=438
-  _globals['_WORKERCHANGE']._serialized_end=574
-  _globals['_RECORD']._serialized_start=577
-  _globals['_RECORD']._serialized_end=908
-  _globals['_EVALUATION']._serialized_start=911
-  _globals['_EVALUATION']._serialized_end=1071
-  _globals['_EVALUATION_METRICSENTRY']._serialized_start=1025
-  _globals['_EVALUATION_METRICSENTRY']._serialized_end=1071
-  _globals['_RESTORED']._serialized_start=1073
-  _globals['_RESTORED']._serialized_end=1134
-  _globals['_EXPORTED']._serialized_start=1136
-  _globals['_EXPORTED']._serialized_end=1195
-  _globals['_NOTICE']._serialized_start=1197
-  _globals['_NOTICE']._serialized_end=1238
+  _globals['_EVENT']._serialized_end=330
+  _globals['_STATECHANGE']._serialized_start=333
+  _globals['_STATECHANGE']._serialized_end=476
+  _globals['_WORKERCHANGE']._serialized_start=479
+  _globals['_WORKERCHANGE']._serialized_end=615
+  _globals['_RECORD']._serialized_start=618
+  _globals['_RECORD']._serialized_end=949
+  _globals['_EVALUATION']._serialized_start=952
+  _globals['_EVALUATION']._serialized_end=1112
+  _globals['_EVALUATION_METRICSENTRY']._serialized_start=1066
+  _globals['_EVALUATION_METRICSENTRY']._serialized_end=1112
+  _globals['_RESTORED']._serialized_start=1114
+  _globals['_RESTORED']._serialized_end=1175
+  _globals['_EXPORTED']._serialized_start=1177
+  _globals['_EXPORTED']._serialized_end=1236
+  _globals['_NOTICE']._serialized_start=1238
+  _globals['_NOTICE']._serialized_end=1279
 # @@protoc_insertion_point(module_scope)

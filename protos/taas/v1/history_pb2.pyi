@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("cursor", "time", "state", "record", "worker")
+    __slots__ = ("cursor", "time", "state", "record", "worker", "restart")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     time: _timestamp_pb2.Timestamp
     state: StateChange
     record: Record
     worker: WorkerChange
-    def __init__(self, cursor: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[StateChange, _Mapping]] = ..., record: _Optional[_Union[Record, _Mapping]] = ..., worker: _Optional[_Union[WorkerChange, _Mapping]] = ...) -> None: ...
+    restart: _job_pb2.RestartCost
+    def __init__(self, cursor: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[StateChange, _Mapping]] = ..., record: _Optional[_Union[Record, _Mapping]] = ..., worker: _Optional[_Union[WorkerChange, _Mapping]] = ..., restart: _Optional[_Union[_job_pb2.RestartCost, _Mapping]] = ...) -> None: ...
 
 class StateChange(_message.Message):
     __slots__ = ("to", "generation", "message", "failure")

@@ -27,6 +27,17 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PHASE_FAILED: _ClassVar[Phase]
     PHASE_CANCELLED: _ClassVar[Phase]
 
+class TimePart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TIME_PART_UNSPECIFIED: _ClassVar[TimePart]
+    TIME_PART_USEFUL: _ClassVar[TimePart]
+    TIME_PART_OTHER: _ClassVar[TimePart]
+    TIME_PART_DETECTION: _ClassVar[TimePart]
+    TIME_PART_STOP: _ClassVar[TimePart]
+    TIME_PART_START: _ClassVar[TimePart]
+    TIME_PART_RESTORE: _ClassVar[TimePart]
+    TIME_PART_RECOMPUTE: _ClassVar[TimePart]
+
 class WorkerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     WORKER_STATE_UNSPECIFIED: _ClassVar[WorkerState]
@@ -48,6 +59,14 @@ PHASE_SUSPENDED: Phase
 PHASE_SUCCEEDED: Phase
 PHASE_FAILED: Phase
 PHASE_CANCELLED: Phase
+TIME_PART_UNSPECIFIED: TimePart
+TIME_PART_USEFUL: TimePart
+TIME_PART_OTHER: TimePart
+TIME_PART_DETECTION: TimePart
+TIME_PART_STOP: TimePart
+TIME_PART_START: TimePart
+TIME_PART_RESTORE: TimePart
+TIME_PART_RECOMPUTE: TimePart
 WORKER_STATE_UNSPECIFIED: WorkerState
 WORKER_STATE_PENDING: WorkerState
 WORKER_STATE_READY: WorkerState
@@ -238,7 +257,7 @@ class CheckpointPolicy(_message.Message):
     def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[int] = ..., keep_last: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ...) -> None: ...
 
 class TrainingJobStatus(_message.Message):
-    __slots__ = ("phase", "conditions", "generation", "members", "workers", "ready_workers", "progress", "last_checkpoint", "restarts", "restarts_by_reason", "last_failure", "start_time", "completion_time", "restart_after", "last_event", "phase_since", "crashes", "message", "stopping", "generation_ended", "progress_time", "addresses", "futile_restarts", "failed_at_step", "storage_trouble")
+    __slots__ = ("phase", "conditions", "generation", "members", "workers", "ready_workers", "progress", "last_checkpoint", "restarts", "restarts_by_reason", "last_failure", "start_time", "completion_time", "restart_after", "last_event", "phase_since", "crashes", "message", "stopping", "generation_ended", "progress_time", "addresses", "futile_restarts", "failed_at_step", "storage_trouble", "accounting", "goodput")
     class RestartsByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +290,8 @@ class TrainingJobStatus(_message.Message):
     FUTILE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_AT_STEP_FIELD_NUMBER: _ClassVar[int]
     STORAGE_TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTING_FIELD_NUMBER: _ClassVar[int]
+    GOODPUT_FIELD_NUMBER: _ClassVar[int]
     phase: Phase
     conditions: _containers.RepeatedCompositeFieldContainer[Condition]
     generation: int
@@ -296,7 +317,9 @@ class TrainingJobStatus(_message.Message):
     futile_restarts: int
     failed_at_step: int
     storage_trouble: StorageTrouble
-    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., generation: _Optional[int] = ..., members: _Optional[_Iterable[int]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., ready_workers: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., last_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., restarts: _Optional[int] = ..., restarts_by_reason: _Optional[_Mapping[str, int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., completion_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., restart_after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., phase_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., crashes: _Optional[int] = ..., message: _Optional[str] = ..., stopping: bool = ..., generation_ended: bool = ..., progress_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., futile_restarts: _Optional[int] = ..., failed_at_step: _Optional[int] = ..., storage_trouble: _Optional[_Union[StorageTrouble, _Mapping]] = ...) -> None: ...
+    accounting: Accounting
+    goodput: float
+    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., generation: _Optional[int] = ..., members: _Optional[_Iterable[int]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., ready_workers: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., last_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., restarts: _Optional[int] = ..., restarts_by_reason: _Optional[_Mapping[str, int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., completion_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., restart_after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., phase_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., crashes: _Optional[int] = ..., message: _Optional[str] = ..., stopping: bool = ..., generation_ended: bool = ..., progress_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., futile_restarts: _Optional[int] = ..., failed_at_step: _Optional[int] = ..., storage_trouble: _Optional[_Union[StorageTrouble, _Mapping]] = ..., accounting: _Optional[_Union[Accounting, _Mapping]] = ..., goodput: _Optional[float] = ...) -> None: ...
 
 class StorageTrouble(_message.Message):
     __slots__ = ("message", "since")
@@ -305,6 +328,52 @@ class StorageTrouble(_message.Message):
     message: str
     since: _timestamp_pb2.Timestamp
     def __init__(self, message: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Accounting(_message.Message):
+    __slots__ = ("useful_seconds", "other_seconds", "lost", "restarts", "part", "since", "furthest_step")
+    USEFUL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    FURTHEST_STEP_FIELD_NUMBER: _ClassVar[int]
+    useful_seconds: float
+    other_seconds: float
+    lost: LostTime
+    restarts: _containers.RepeatedCompositeFieldContainer[RestartCost]
+    part: TimePart
+    since: _timestamp_pb2.Timestamp
+    furthest_step: int
+    def __init__(self, useful_seconds: _Optional[float] = ..., other_seconds: _Optional[float] = ..., lost: _Optional[_Union[LostTime, _Mapping]] = ..., restarts: _Optional[_Iterable[_Union[RestartCost, _Mapping]]] = ..., part: _Optional[_Union[TimePart, str]] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., furthest_step: _Optional[int] = ...) -> None: ...
+
+class LostTime(_message.Message):
+    __slots__ = ("detection_seconds", "stop_seconds", "start_seconds", "restore_seconds", "recompute_seconds")
+    DETECTION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STOP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    detection_seconds: float
+    stop_seconds: float
+    start_seconds: float
+    restore_seconds: float
+    recompute_seconds: float
+    def __init__(self, detection_seconds: _Optional[float] = ..., stop_seconds: _Optional[float] = ..., start_seconds: _Optional[float] = ..., restore_seconds: _Optional[float] = ..., recompute_seconds: _Optional[float] = ...) -> None: ...
+
+class RestartCost(_message.Message):
+    __slots__ = ("generation", "reason", "lost", "steps_recomputed", "over")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    STEPS_RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    reason: str
+    lost: LostTime
+    steps_recomputed: int
+    over: bool
+    def __init__(self, generation: _Optional[int] = ..., reason: _Optional[str] = ..., lost: _Optional[_Union[LostTime, _Mapping]] = ..., steps_recomputed: _Optional[int] = ..., over: bool = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("type", "status", "reason", "message", "last_transition_time")

@@ -16,17 +16,17 @@ from protos.taas.v1 import history_pb2 as protos_dot_taas_dot_v1_dot_history__pb
 from protos.taas.v1 import job_pb2 as protos_dot_taas_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/taas/v1/worker_service.proto\x12\x07taas.v1\x1a\x1cprotos/taas/v1/history.proto\x1a\x18protos/taas/v1/job.proto\"\xca\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.taas.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.taas.v1.HeartbeatH\x00\x12!\n\x06record\x18\x03 \x01(\x0b\x32\x0f.taas.v1.RecordH\x00\x12!\n\x06\x65xited\x18\x04 \x01(\x0b\x32\x0f.taas.v1.ExitedH\x00\x12 \n\x03log\x18\x05 \x01(\x0b\x32\x11.taas.v1.LogChunkH\x00\x42\x06\n\x04kind\"\xa8\x01\n\x0f\x43onnectResponse\x12\x1f\n\x05start\x18\x01 \x01(\x0b\x32\x0e.taas.v1.StartH\x00\x12\x1d\n\x04stop\x18\x02 \x01(\x0b\x32\r.taas.v1.StopH\x00\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x10.taas.v1.ReleaseH\x00\x12(\n\nfollow_log\x18\x04 \x01(\x0b\x32\x12.taas.v1.FollowLogH\x00\x42\x06\n\x04kind\"\xc2\x01\n\x05Hello\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0f\n\x07job_uid\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0f\n\x07pod_uid\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x1f\n\x06\x65xited\x18\x08 \x01(\x0b\x32\x0f.taas.v1.Exited\x12%\n\theartbeat\x18\t \x01(\x0b\x32\x12.taas.v1.Heartbeat\"\xc8\x01\n\tHeartbeat\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.taas.v1.TrainerStage\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12#\n\x08progress\x18\x05 \x01(\x0b\x32\x11.taas.v1.Progress\x12\'\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x13.taas.v1.Checkpoint\x12\x14\n\x0csaving_fails\x18\x07 \x01(\t\"p\n\x06\x45xited\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12!\n\x07outcome\x18\x02 \x01(\x0e\x32\x10.taas.v1.Outcome\x12!\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x10.taas.v1.Failure\x12\x0c\n\x04step\x18\x04 \x01(\x03\"(\n\x08LogChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"R\n\x05Start\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0f\n\x07\x63luster\x18\x02 \x03(\t\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\x12\n\nassignment\x18\x04 \x01(\t\"?\n\x04Stop\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0c\n\x04save\x18\x02 \x01(\x08\x12\x15\n\rgrace_seconds\x18\x03 \x01(\x05\"\t\n\x07Release\"+\n\tFollowLog\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0e\n\x06offset\x18\x02 \x01(\x03*\xbd\x01\n\x0cTrainerStage\x12\x1d\n\x19TRAINER_STAGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINER_STAGE_STARTING\x10\x01\x12\x1b\n\x17TRAINER_STAGE_RESTORING\x10\x02\x12\x1a\n\x16TRAINER_STAGE_TRAINING\x10\x03\x12\x1c\n\x18TRAINER_STAGE_EVALUATING\x10\x04\x12\x1b\n\x17TRAINER_STAGE_FINISHING\x10\x05*\x9d\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_SAVED\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x15\n\x11OUTCOME_PEER_LOST\x10\x04\x12\x13\n\x0fOUTCOME_CRASHED\x10\x05\x12\x13\n\x0fOUTCOME_INVALID\x10\x06\x32Q\n\rWorkerService\x12@\n\x07\x43onnect\x12\x17.taas.v1.ConnectRequest\x1a\x18.taas.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/taas/v1/worker_service.proto\x12\x07taas.v1\x1a\x1cprotos/taas/v1/history.proto\x1a\x18protos/taas/v1/job.proto\"\xca\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.taas.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.taas.v1.HeartbeatH\x00\x12!\n\x06record\x18\x03 \x01(\x0b\x32\x0f.taas.v1.RecordH\x00\x12!\n\x06\x65xited\x18\x04 \x01(\x0b\x32\x0f.taas.v1.ExitedH\x00\x12 \n\x03log\x18\x05 \x01(\x0b\x32\x11.taas.v1.LogChunkH\x00\x42\x06\n\x04kind\"\xa8\x01\n\x0f\x43onnectResponse\x12\x1f\n\x05start\x18\x01 \x01(\x0b\x32\x0e.taas.v1.StartH\x00\x12\x1d\n\x04stop\x18\x02 \x01(\x0b\x32\r.taas.v1.StopH\x00\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x10.taas.v1.ReleaseH\x00\x12(\n\nfollow_log\x18\x04 \x01(\x0b\x32\x12.taas.v1.FollowLogH\x00\x42\x06\n\x04kind\"\xc2\x01\n\x05Hello\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0f\n\x07job_uid\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0f\n\x07pod_uid\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x1f\n\x06\x65xited\x18\x08 \x01(\x0b\x32\x0f.taas.v1.Exited\x12%\n\theartbeat\x18\t \x01(\x0b\x32\x12.taas.v1.Heartbeat\"\xdb\x01\n\tHeartbeat\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.taas.v1.TrainerStage\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12#\n\x08progress\x18\x05 \x01(\x0b\x32\x11.taas.v1.Progress\x12\'\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x13.taas.v1.Checkpoint\x12\x14\n\x0csaving_fails\x18\x07 \x01(\t\x12\x11\n\tbase_step\x18\x08 \x01(\x03\"p\n\x06\x45xited\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12!\n\x07outcome\x18\x02 \x01(\x0e\x32\x10.taas.v1.Outcome\x12!\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x10.taas.v1.Failure\x12\x0c\n\x04step\x18\x04 \x01(\x03\"(\n\x08LogChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"R\n\x05Start\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0f\n\x07\x63luster\x18\x02 \x03(\t\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\x12\n\nassignment\x18\x04 \x01(\t\"?\n\x04Stop\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12\x0c\n\x04save\x18\x02 \x01(\x08\x12\x15\n\rgrace_seconds\x18\x03 \x01(\x05\"\t\n\x07Release\"+\n\tFollowLog\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0e\n\x06offset\x18\x02 \x01(\x03*\xdc\x01\n\x0cTrainerStage\x12\x1d\n\x19TRAINER_STAGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINER_STAGE_STARTING\x10\x01\x12\x1b\n\x17TRAINER_STAGE_RESTORING\x10\x02\x12\x1a\n\x16TRAINER_STAGE_TRAINING\x10\x03\x12\x1c\n\x18TRAINER_STAGE_EVALUATING\x10\x04\x12\x1b\n\x17TRAINER_STAGE_FINISHING\x10\x05\x12\x1d\n\x19TRAINER_STAGE_RECOMPUTING\x10\x06*\x9d\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_SAVED\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x15\n\x11OUTCOME_PEER_LOST\x10\x04\x12\x13\n\x0fOUTCOME_CRASHED\x10\x05\x12\x13\n\x0fOUTCOME_INVALID\x10\x06\x32Q\n\rWorkerService\x12@\n\x07\x43onnect\x12\x17.taas.v1.ConnectRequest\x1a\x18.taas.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.taas.v1.worker_service_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_TRAINERSTAGE']._serialized_start=1242
-  _globals['_TRAINERSTAGE']._serialized_end=1431
-  _globals['_OUTCOME']._serialized_start=1434
-  _globals['_OUTCOME']._serialized_end=1591
+  _globals['_TRAINERSTAGE']._serialized_start=1261
+  _globals['_TRAINERSTAGE']._serialized_end=1481
+  _globals['_OUTCOME']._serialized_start=1484
+  _globals['_OUTCOME']._serialized_end=1641
   _globals['_CONNECTREQUEST']._serialized_start=105
   _globals['_CONNECTREQUEST']._serialized_end=307
   _globals['_CONNECTRESPONSE']._serialized_start=310
@@ -34,19 +34,19 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_HELLO']._serialized_start=481
   _globals['_HELLO']._serialized_end=675
   _globals['_HEARTBEAT']._serialized_start=678
-  _globals['_HEARTBEAT']._serialized_end=878
-  _globals['_EXITED']._serialized_start=880
-  _globals['_EXITED']._serialized_end=992
-  _globals['_LOGCHUNK']._serialized_start=994
-  _globals['_LOGCHUNK']._serialized_end=1034
-  _globals['_START']._serialized_start=1036
-  _globals['_START']._serialized_end=1118
-  _globals['_STOP']._serialized_start=1120
-  _globals['_STOP']._serialized_end=1183
-  _globals['_RELEASE']._serialized_start=1185
-  _globals['_RELEASE']._serialized_end=1194
-  _globals['_FOLLOWLOG']._serialized_start=1196
-  _globals['_FOLLOWLOG']._serialized_end=1239
-  _globals['_WORKERSERVICE']._serialized_start=1593
-  _globals['_WORKERSERVICE']._serialized_end=1674
+  _globals['_HEARTBEAT']._serialized_end=897
+  _globals['_EXITED']._serialized_start=899
+  _globals['_EXITED']._serialized_end=1011
+  _globals['_LOGCHUNK']._serialized_start=1013
+  _globals['_LOGCHUNK']._serialized_end=1053
+  _globals['_START']._serialized_start=1055
+  _globals['_START']._serialized_end=1137
+  _globals['_STOP']._serialized_start=1139
+  _globals['_STOP']._serialized_end=1202
+  _globals['_RELEASE']._serialized_start=1204
+  _globals['_RELEASE']._serialized_end=1213
+  _globals['_FOLLOWLOG']._serialized_start=1215
+  _globals['_FOLLOWLOG']._serialized_end=1258
+  _globals['_WORKERSERVICE']._serialized_start=1643
+  _globals['_WORKERSERVICE']._serialized_end=1724
 # @@protoc_insertion_point(module_scope)

@@ -16,6 +16,7 @@ class TrainerStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TRAINER_STAGE_TRAINING: _ClassVar[TrainerStage]
     TRAINER_STAGE_EVALUATING: _ClassVar[TrainerStage]
     TRAINER_STAGE_FINISHING: _ClassVar[TrainerStage]
+    TRAINER_STAGE_RECOMPUTING: _ClassVar[TrainerStage]
 
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +33,7 @@ TRAINER_STAGE_RESTORING: TrainerStage
 TRAINER_STAGE_TRAINING: TrainerStage
 TRAINER_STAGE_EVALUATING: TrainerStage
 TRAINER_STAGE_FINISHING: TrainerStage
+TRAINER_STAGE_RECOMPUTING: TrainerStage
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_DONE: Outcome
 OUTCOME_SAVED: Outcome
@@ -89,7 +91,7 @@ class Hello(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., job_uid: _Optional[str] = ..., index: _Optional[int] = ..., pod_uid: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[int] = ..., exited: _Optional[_Union[Exited, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("generation", "step", "stage", "address", "progress", "checkpoint", "saving_fails")
+    __slots__ = ("generation", "step", "stage", "address", "progress", "checkpoint", "saving_fails", "base_step")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +99,7 @@ class Heartbeat(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     SAVING_FAILS_FIELD_NUMBER: _ClassVar[int]
+    BASE_STEP_FIELD_NUMBER: _ClassVar[int]
     generation: int
     step: int
     stage: TrainerStage
@@ -104,7 +107,8 @@ class Heartbeat(_message.Message):
     progress: _job_pb2.Progress
     checkpoint: _job_pb2.Checkpoint
     saving_fails: str
-    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ..., stage: _Optional[_Union[TrainerStage, str]] = ..., address: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., checkpoint: _Optional[_Union[_job_pb2.Checkpoint, _Mapping]] = ..., saving_fails: _Optional[str] = ...) -> None: ...
+    base_step: int
+    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ..., stage: _Optional[_Union[TrainerStage, str]] = ..., address: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., checkpoint: _Optional[_Union[_job_pb2.Checkpoint, _Mapping]] = ..., saving_fails: _Optional[str] = ..., base_step: _Optional[int] = ...) -> None: ...
 
 class Exited(_message.Message):
     __slots__ = ("generation", "outcome", "failure", "step")
