@@ -15,12 +15,14 @@ class LocalConfig:
     """A controller whose workers are processes of this machine.
 
     home: folder of all state. socket: unix socket it listens on. stop_workers: end the workers
-    that a former controller left, instead of serving.
+    that a former controller left, instead of serving. metrics: HOST:PORT for Prometheus, "" for
+    none.
     """
 
     home: Path
     socket: Path
     stop_workers: bool = False
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class KubernetesConfig:
     controller_image: of storage gateways. kubeconfig: None for the pod's service account.
     tls_secret: Secret with the certificate of the API, made if it is not there. server_names: by
     which more names clients know the service. audiences: a caller's token must be for one.
-    limits: what callers and namespaces may ask for.
+    limits: what callers and namespaces may ask for. metrics: HOST:PORT for Prometheus, "" for
+    none.
     """
 
     listen: str
@@ -47,6 +50,7 @@ class KubernetesConfig:
     server_names: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ("taas.dev",)
     limits: Limits = field(default_factory=Limits)
+    metrics: str = ""
 
 
 def parse_arguments(arguments: list[str]) -> LocalConfig | KubernetesConfig:
@@ -64,8 +68,11 @@ def parse_arguments(arguments: list[str]) -> LocalConfig | KubernetesConfig:
         action="store_true",
         help="let the local workers save and leave, then exit; for use when no controller runs",
     )
+    _add_metrics(parser)
     options = parser.parse_args(arguments)
-    return LocalConfig(options.home.absolute(), options.socket.absolute(), options.stop_workers)
+    return LocalConfig(
+        options.home.absolute(), options.socket.absolute(), options.stop_workers, options.metrics
+    )
 
 
 def _kubernetes(arguments: list[str]) -> KubernetesConfig:
@@ -101,6 +108,7 @@ def _kubernetes(arguments: list[str]) -> KubernetesConfig:
         default=[],
         help='what callers\' tokens are for ("taas.dev"); repeatable',
     )
+    _add_metrics(parser)
     _add_limits(parser)
     options = vars(parser.parse_args(arguments))
     del options["kubernetes"]
@@ -108,6 +116,14 @@ def _kubernetes(arguments: list[str]) -> KubernetesConfig:
     options["server_names"] = tuple(options["server_names"])
     options["audiences"] = tuple(options["audiences"]) or ("taas.dev",)
     return KubernetesConfig(**options)
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics",
+        default="",
+        help="HOST:PORT where Prometheus gets /metrics, without TLS; by default nowhere",
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:

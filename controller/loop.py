@@ -14,6 +14,7 @@ from controller import events
 from controller.backoff import doubled
 from controller.errors import ClusterRefused, Conflict, JobNotFound, TaasError
 from controller.live import Live
+from controller.metrics import Metrics
 from controller.model import Job, JobKey, Order, Seen
 from controller.plan import Plan, plan
 from controller.ports import Cluster, JobStore, Storage
@@ -94,6 +95,7 @@ class World:
     workers: Workers
     live: Live
     refusals: Refusals
+    metrics: Metrics
     pods: Callable[[], PodSettings]
     clock: Callable[[], datetime]
     since: datetime
@@ -187,6 +189,7 @@ async def reconcile(world: World, key: JobKey) -> Pass:
     try:
         job = await world.store.get(key)
     except JobNotFound:
+        world.metrics.forgot(key)
         return Pass()
     pods = await world.cluster.pods(job)
     world.workers.believe_only(job.uid, {pod.uid for pod in pods})
@@ -195,7 +198,9 @@ async def reconcile(world: World, key: JobKey) -> Pass:
     seen = Seen(pods, world.workers.members(job.uid), world.since, refused)
     decision = rendezvous(job, seen, now)
     planned = plan(replace(job, status=decision.status), pods, now, refused=refused)
+    before = job.status
     job = await _store_status(world, job, planned, now)
+    world.metrics.looked(before, job)
     await _act(world, job, planned, decision.orders)
     if planned.forget:
         return Pass(ended=job)
@@ -215,6 +220,7 @@ async def forget(world: World, job: Job) -> None:
     await world.store.remove(job)
     world.workers.forget(job.uid)
     world.refusals.forget(job.uid)
+    world.metrics.forgot(job.key)
     world.live.wake(job.uid)
 
 

@@ -81,6 +81,7 @@ async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
                 pods=settings,
                 info=info,
                 limits=limits,
+                metrics_address=config.metrics,
             ),
         ):
             yield

@@ -66,6 +66,7 @@ async def _serve(config: LocalConfig) -> None:
             pods=lambda: settings,
             info=info,
             limits=limits,
+            metrics_address=config.metrics,
         ),
     ):
         await asyncio.get_running_loop().create_future()

@@ -25,6 +25,7 @@ from controller.limits import Limits
 from controller.live import Live
 from controller.logs import Logs
 from controller.loop import Loop, WorkQueue, World
+from controller.metrics import Metrics, listening
 from controller.ports import Cluster, JobStore, Storage
 from controller.refusals import Refusals
 from controller.render import PodSettings
@@ -98,18 +99,30 @@ async def serving(
     pods: Callable[[], PodSettings],
     info: training_service_pb2.ServiceInfo,
     limits: Limits,
+    metrics_address: str = "",
     pings: keepalive.Options | None = None,
 ) -> AsyncIterator[str]:
     """Serve and reconcile, for as long as the block runs. Gives the address as it is.
 
+    metrics_address: HOST:PORT for Prometheus, see metrics.listening.
     pings: how frozen peers are noticed; by default within half a minute.
     Leaving the block ends the service; workers live on and find the next controller.
     """
     live = Live()
     queue = WorkQueue()
     workers = Workers(live, queue.add)
+    metrics = Metrics()
     world = World(
-        store, cluster, storage, workers, live, Refusals(), pods, clock=utc_now, since=utc_now()
+        store,
+        cluster,
+        storage,
+        workers,
+        live,
+        Refusals(),
+        metrics,
+        pods,
+        clock=utc_now,
+        since=utc_now(),
     )
     # Agents may be newer than the controller: an upgrade that was taken back must not end them.
     errors = ErrorInterceptor(strict=[_TRAINING])
@@ -134,7 +147,7 @@ async def serving(
     )
     healthy = _add_standard_services(server)
     address = listener.add_to(server)
-    async with asyncio.TaskGroup() as group:
+    async with listening(metrics_address, metrics), asyncio.TaskGroup() as group:
         reconciling = group.create_task(Loop(world, queue).run())
         collecting = group.create_task(collect(store, storage, utc_now))
         await server.start()

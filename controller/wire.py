@@ -276,7 +276,7 @@ def status_to_wire(status: Status) -> job_pb2.TrainingJobStatus:
         progress_time=stamp(status.progress_at),
         storage_trouble=_trouble_to_wire(status.storage_trouble),
         accounting=ledger_to_wire(status.ledger),
-        goodput=_goodput(status),
+        goodput=goodput(status),
     )
 
 
@@ -316,7 +316,7 @@ def status_from_wire(status: job_pb2.TrainingJobStatus) -> Status:
     )
 
 
-def _goodput(status: Status) -> float:
+def goodput(status: Status) -> float:
     """Return the useful share of the time as of the newest progress: what comes after it may be
     lost again."""
     at = status.progress_at or status.ledger.since
