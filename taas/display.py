@@ -170,6 +170,8 @@ def _progress_rows(progress: Progress) -> Iterator[RenderableType]:
         position.append(f"  {units.rate(progress.examples_per_second)}", style="cyan")
     if progress.HasField("seconds_left"):
         position.append(f"  {units.duration(progress.seconds_left)} left", style="magenta")
+    if progress.starved_fraction >= plain.NOTABLY_STARVED:
+        position.append(f"  {progress.starved_fraction:.0%} waiting for input", style="yellow")
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(width=3)
     if progress.total_steps:

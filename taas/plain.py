@@ -18,6 +18,9 @@ from taas import names, units
 
 Fields = dict[str, object]
 
+# From this share of the time on, reading the data faster would make the training faster.
+NOTABLY_STARVED = 0.1
+
 
 class PlainDisplay:
     """Writes each event as a line, and the program's traceback of a failure indented below it."""
@@ -191,6 +194,8 @@ def _progress(progress: Progress) -> Fields:
         fields["examples_per_second"] = f"{progress.examples_per_second:.1f}"
     if progress.HasField("seconds_left"):
         fields["seconds_left"] = f"{progress.seconds_left:.0f}"
+    if progress.starved_fraction >= NOTABLY_STARVED:
+        fields["starved"] = f"{progress.starved_fraction:.2f}"
     return fields
 
 

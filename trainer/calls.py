@@ -1,8 +1,9 @@
 """Calls of a compiled function that makes many steps and one report to all members.
 
 In a call every replica adds up its measures; at the end one all-reduce brings together the sums
-of all replicas, the wish of any member to stop, and the chief's word on how many steps the next
-call makes. Every member thus decides the same after each call.
+of all replicas, the wish of any member to stop, the chief's word on how many steps the next call
+makes, and how long the members waited for input. Every member thus decides the same after each
+call.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ MAX_STEPS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """What a call brought: one row of summed measures per block, and whether to stop."""
+    """What a call brought: one row of summed measures per block, and whether to stop.
+
+    seconds: that it took. starved_s: those of them in which a member waited for input, on average
+    over the members.
+    """
 
     sums: Vector
     stop: bool
     seconds: float
+    starved_s: float
 
 
 class Calls:
@@ -79,9 +85,11 @@ class Calls:
         ).numpy()
         seconds = time.monotonic() - began
         self._propose(count, seconds)
-        self.steps = max(1, min(MAX_STEPS, int(result[-1])))
-        sums = result[:-2].reshape(self._blocks, self._size)
-        return Called(sums, bool(result[-2] > 0), seconds)
+        stop, proposal, starved_s = result[-3:]
+        self.steps = max(1, min(MAX_STEPS, int(proposal)))
+        sums = result[:-3].reshape(self._blocks, self._size)
+        starved_s = float(starved_s) / self._strategy.num_replicas_in_sync
+        return Called(sums, bool(stop > 0), seconds, starved_s)
 
     def _propose(self, count: int, seconds: float) -> None:
         # The first call compiles, so its time says nothing.
@@ -95,15 +103,26 @@ class Calls:
         run(self._begin)
         first_block = first // self._block_steps
 
-        def body(number: Any) -> Any:
+        def body(number: Any, starved_s: Any) -> Any:
             block = tf.cast(number // self._block_steps - first_block, tf.int32)
-            run(self._one, args=(next(self._iterator), number, block))
-            return number + 1
+            batch, waited_s = self._next()
+            run(self._one, args=(batch, number, block))
+            return number + 1, starved_s + waited_s
 
-        last = tf.while_loop(lambda n: n < first + count, body, [first])
-        with tf.control_dependencies([last] if tf.is_tensor(last) else last):
-            reduced = run(self._end, args=(control,))
+        _, starved_s = tf.while_loop(
+            lambda number, _: number < first + count, body, [first, tf.constant(0.0, tf.float64)]
+        )
+        with tf.control_dependencies([starved_s]):
+            reduced = run(self._end, args=(control, starved_s))
         return self._strategy.experimental_local_results(reduced)[0]
+
+    def _next(self) -> tuple[Any, Any]:
+        """Return the next batch, and the seconds that it was waited for."""
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            batch = next(self._iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            return batch, tf.timestamp() - began
 
     def _begin(self) -> None:
         self._sums.assign(tf.zeros([self._blocks, self._size], tf.float64))
@@ -113,7 +132,7 @@ class Calls:
         chosen = tf.one_hot(block, self._blocks, dtype=tf.float64)
         self._sums.assign_add(chosen[:, tf.newaxis] * part[tf.newaxis, :])
 
-    def _end(self, control: Any) -> Any:
+    def _end(self, control: Any, starved_s: Any) -> Any:
         if self._finish is not None:
             self._finish()
         context = tf.distribute.get_replica_context()
@@ -121,7 +140,7 @@ class Calls:
         chief = tf.logical_and(self._is_chief, tf.equal(context.replica_id_in_sync_group, 0))
         own = tf.reshape(tf.convert_to_tensor(self._sums), [-1])
         mask = tf.stack([tf.constant(1.0, tf.float64), tf.cast(chief, tf.float64)])
-        packed = tf.concat([own, control * mask], axis=0)
+        packed = tf.concat([own, control * mask, [starved_s]], axis=0)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
 
 

@@ -142,7 +142,7 @@ class Loop:
         first, count = self.step, self._count(calls.steps)
         called = calls(first, count, stop=self.stop.requested)
         self.step = first + count
-        self._pace.called(count, called.seconds)
+        self._pace.called(count, called.seconds, called.starved_s)
         if not self.proven or first < self.furthest_step <= self.step:
             self._say_training()
         self.proven = True

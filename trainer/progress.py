@@ -236,15 +236,17 @@ class Pace:
     def __init__(self, *, total_steps: int, global_batch: int) -> None:
         """Begin before the first call. 0 is unknown, of steps and of the batch."""
         self._total, self._batch = total_steps, global_batch
-        self._steps, self._seconds = 0, 0.0
+        self._steps, self._seconds, self._starved_s = 0, 0.0, 0.0
         self._compiled = False
         self._last = -math.inf
 
-    def called(self, steps: int, seconds: float) -> None:
-        """Take in a call. The first one compiles, so its time would mislead."""
+    def called(self, steps: int, seconds: float, starved_s: float = 0.0) -> None:
+        """Take in a call, and how much of it was waiting for input where that is known. The first
+        one compiles, so its time would mislead."""
         if self._compiled:
             self._steps += steps
             self._seconds += seconds
+            self._starved_s += starved_s
         self._compiled = True
 
     def due(self) -> bool:
@@ -254,9 +256,11 @@ class Pace:
     def progress(self, step: int, epoch: float, values: Mapping[str, float]) -> job_pb2.Progress:
         """Return the record's content, and begin a new measurement."""
         rate = self._steps / self._seconds if self._seconds else 0.0
+        starved = min(1.0, self._starved_s / self._seconds) if self._seconds else 0.0
         done = 0 < self._total <= step
         left = 0.0 if done else (self._total - step) / rate if rate and self._total else None
-        self._steps, self._seconds, self._last = 0, 0.0, time.monotonic()
+        self._steps, self._seconds, self._starved_s = 0, 0.0, 0.0
+        self._last = time.monotonic()
         metrics = {name: value for name, value in values.items() if name != "loss"}
         return job_pb2.Progress(
             step=step,
@@ -266,6 +270,7 @@ class Pace:
             metrics=metrics,
             examples_per_second=rate * self._batch,
             seconds_left=left,
+            starved_fraction=starved,
         )
 
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from protos.taas.v1.history_pb2 import Event, Notice, Record, Restored
-from protos.taas.v1.job_pb2 import LostTime, RestartCost, TrainingJob, WorkerState
+from protos.taas.v1.job_pb2 import LostTime, Progress, RestartCost, TrainingJob, WorkerState
 from taas import names, picture, plain, tables, units
 from taas.display import LiveDisplay
 from taas.errors import InvalidRequest
@@ -43,6 +43,18 @@ from tests.client import events
 )
 def test_units(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.09, False), (0.25, True)])
+def test_waiting_for_input_is_shown_where_it_is_notable(share: float, shown: bool) -> None:
+    event = Event(record=Record(progress=Progress(step=5, starved_fraction=share)))
+    (line,) = plain.lines(event)
+    assert ("starved=0.25" in line) is shown
+    console = Console(file=io.StringIO(), width=120)
+    with LiveDisplay(console, "job", Picture()) as display:
+        display.event(event)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("25% waiting for input" in text) is shown
 
 
 LOST = LostTime(detection_seconds=0.02, stop_seconds=0.25, start_seconds=61)
