@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,38 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from controller.gateway.connection import channel_to
 from controller.gateway.token import TokenFile, bearer
+from controller.local.trees import remove_tree
 from controller.model import Job
 from protos.taas.v1 import storage_service_pb2 as pb
 from protos.taas.v1 import storage_service_pb2_grpc
-from tests.gateway.processes import BOUND_S, GatewayProcess, ProcessPods, certificate_in
+from tests.gateway.processes import BOUND_S, GatewayProcess, certificate_in
 from trainer.storage import JobPaths
 
 CODE = grpc.StatusCode
 
 
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """One gateway for all tests of this file."""
+    folder = tmp_path_factory.mktemp("gateway")
+    process = GatewayProcess(folder / "storage", folder)
+    yield process
+    process.end()
+
+
 @pytest.fixture
-async def process(pods: ProcessPods) -> GatewayProcess:
-    await pods.ensure("default", "claim")
-    return pods.running["default", "claim"]
+def root(process: GatewayProcess) -> Iterator[Path]:
+    """Its claim, which each test finds empty."""
+    yield process.root
+    remove_tree(process.root)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway of a test's own."""
+    own = GatewayProcess(tmp_path / "own", tmp_path)
+    yield own
+    own.end()
 
 
 @pytest.fixture
@@ -118,10 +137,9 @@ async def test_nothing_is_said_in_the_clear(process: GatewayProcess, job: Job) -
 
 
 async def test_another_listener_at_the_address_gets_no_token(
-    process: GatewayProcess, pods: ProcessPods, job: Job
+    process: GatewayProcess, own: GatewayProcess, job: Job
 ) -> None:
-    await pods.ensure("default", "other")
-    other = await pods.running["default", "other"].gateway()
+    other = await own.gateway()
     expected = replace(await process.gateway(), address=other.address)
     async with channel_to(expected) as channel:
         stub = storage_service_pb2_grpc.StorageServiceStub(channel)
@@ -142,29 +160,30 @@ async def test_health_needs_no_token_but_no_wrong_one(
     assert await code(check(request, metadata=bearer("wrong"))) is CODE.UNAUTHENTICATED
 
 
-async def test_a_new_token_counts_at_once(
-    stub: Any, process: GatewayProcess, job: Job, tmp_path: Path
-) -> None:
+async def test_a_new_token_counts_at_once(own: GatewayProcess, job: Job, tmp_path: Path) -> None:
     request = pb.GetLogSizeRequest(job=named(job))
+    async with channel_to(await own.gateway()) as channel:
+        stub = storage_service_pb2_grpc.StorageServiceStub(channel)
 
-    async def taken(token: str) -> bool:
-        return await code(stub.GetLogSize(request, metadata=bearer(token))) is CODE.OK
+        async def taken(token: str) -> bool:
+            return await code(stub.GetLogSize(request, metadata=bearer(token))) is CODE.OK
 
-    assert await taken(process.secret)
-    # As Kubernetes does it: another file takes the place of this one, of the same age and length.
-    age = os.stat(process.token)
-    new = tmp_path / "new"
-    new.write_text("n" * len(process.secret) + "\n")
-    os.utime(new, ns=(age.st_atime_ns, age.st_mtime_ns))
-    new.replace(process.token)
-    assert not await taken(process.secret)
-    assert await taken("n" * len(process.secret))
-    process.token.unlink()
-    assert not await taken("n" * len(process.secret))
-    assert not await taken("")
-    assert "no call is answered" in process.log
-    process.token.write_text("back")
-    assert await taken("back")
+        assert await taken(own.secret)
+        # As Kubernetes does it: another file takes the place of this one, of the same age and
+        # length.
+        age = os.stat(own.token)
+        new = tmp_path / "new"
+        new.write_text("n" * len(own.secret) + "\n")
+        os.utime(new, ns=(age.st_atime_ns, age.st_mtime_ns))
+        new.replace(own.token)
+        assert not await taken(own.secret)
+        assert await taken("n" * len(own.secret))
+        own.token.unlink()
+        assert not await taken("n" * len(own.secret))
+        assert not await taken("")
+        assert "no call is answered" in own.log
+        own.token.write_text("back")
+        assert await taken("back")
 
 
 def test_an_empty_token_lets_nobody_in(tmp_path: Path) -> None:
