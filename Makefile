@@ -38,7 +38,7 @@ check: install  ## Format, lint, types, import contracts, protos, fast tests
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not training and not service and not cluster"
 
 test: check  ## check, plus the service and real training processes
-	$(BIN)/python -m pytest -q -m "training or service"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "training or service"
 
 check-protos: install  ## Lint, compatibility and drift of the wire contract
 	$(BIN)/buf lint
