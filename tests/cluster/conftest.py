@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from tests.cluster import access, evidence, layout, lifecycle
 from tests.cluster.access import Cluster
 from tests.cluster.installed import Service, installed
-from tests.cluster.team import Team, team_in
+from tests.cluster.team import Team, new_namespace, team_in
 
 HERE = Path(__file__).parent
 
@@ -46,7 +44,7 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster of KUBECONFIG if that is set; else the test cluster.
 
     A test cluster that was up before stays up, so that one who works on it need not wait.
@@ -58,30 +56,20 @@ def cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("run as root to bring a cluster up, or set KUBECONFIG to one of your own")
     was_up = lifecycle.healthy()
-    lifecycle.up()
-    yield access.own()
-    if not was_up:
-        lifecycle.down()
-
-
-@contextmanager
-def _new_namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that enforces the restricted standard; deleted with all that is in it."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    )
-    # Pods are refused until it is there.
-    cluster.wait_for("serviceaccount", "default", "create", name)
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        # The first time takes minutes: say what is being done.
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            lifecycle.up()
+        yield access.own()
+    finally:
+        if not was_up:
+            lifecycle.down()
 
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace for the test alone."""
-    with _new_namespace(cluster) as name:
+    with new_namespace(cluster) as name:
         yield name
 
 
@@ -102,7 +90,7 @@ def team(service: Service, namespace: str) -> Iterator[Team]:
 @pytest.fixture
 def other_team(service: Service) -> Iterator[Team]:
     """Another namespace with a claim of its own."""
-    with _new_namespace(service.cluster) as name, team_in(service, name) as found:
+    with new_namespace(service.cluster) as name, team_in(service, name) as found:
         yield found
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,20 @@ def phase_is(phase: str) -> Any:
     """A condition for `Team.until`: the job is in that phase."""
     number = Phase.Value(f"PHASE_{phase}")
     return lambda job: job.status.phase == number
+
+
+@contextlib.contextmanager
+def new_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that enforces the restricted standard; deleted with all that is in it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    )
+    # Pods are refused until it is there.
+    cluster.wait_for("serviceaccount", "default", "create", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @contextlib.contextmanager
