@@ -97,7 +97,8 @@ def prepare() -> Images:
     FOLDER.mkdir(parents=True, exist_ok=True)
     missing = [name for name in wanted if name not in _stored()]
     if missing:
-        for name in missing:
+        # That of the probe last: it waits for the programs.
+        for name in sorted(missing, key=lambda name: name == wanted.probe):
             _build(name)
         with _store_daemon() as socket:
             for name in missing:

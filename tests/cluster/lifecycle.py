@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.cluster import cgroups, control_plane, images, layout, nodes, pki, programs
@@ -64,8 +65,11 @@ def up() -> Images:
     """Both nodes Ready and the images of the present code on them; from any state before."""
     with _alone():
         programs.install()
-        programs.build()
-        built = images.prepare()
+        # To compile takes the processors, most of what images need comes over the network.
+        with ThreadPoolExecutor(1) as aside:
+            programs_built = aside.submit(programs.build)
+            built = images.prepare()
+            programs_built.result()
         if layout.STATE.exists() and not healthy():
             say("what is left of an earlier cluster is not whole: taking it down first")
             _down()

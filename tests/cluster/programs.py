@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 from tests.cluster import layout
@@ -37,6 +38,7 @@ LINKER_FLAGS = (
     f"-s -w -X {_VERSION}.gitVersion={layout.KUBERNETES} "
     f"-X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34"
 )
+_building = threading.Lock()
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = f"#!/bin/sh\n# {layout.CGROUP}: packages start no services\nexit 101\n"
 
@@ -78,10 +80,16 @@ def folder() -> Path:
 
 
 def build() -> Path:
-    """The folder with Kubernetes' programs and our own, built if they are not there yet."""
+    """The folder with Kubernetes' programs and our own, built if they are not there yet. May be
+    called by several threads; the later ones wait for the first."""
     target = folder()
-    if target.is_dir():
-        return target
+    with _building:
+        if not target.is_dir():
+            _build(target)
+    return target
+
+
+def _build(target: Path) -> None:
     if shutil.which("go") is None:
         raise LookupError("install Go 1.24 or newer from https://go.dev/dl: it builds Kubernetes")
     say(f"building Kubernetes {layout.KUBERNETES}; the first time takes about ten minutes")
@@ -100,4 +108,3 @@ def build() -> Path:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
