@@ -1,0 +1,217 @@
+"""How long a job takes to start on a real Kubernetes, and how many jobs are taken in at once.
+
+    python -m benchmarks.cluster [--starts 9] [--jobs 200]
+
+Runs on the test cluster of tests/cluster, which must be up. What is measured:
+
+- From the call that submits a small training of two workers to its first step, image present,
+  the namespace's storage gateway running; between them the moments that the job's own history
+  tells of.
+- From the first of many calls that create jobs of two workers until all of their pods exist. No
+  node takes those pods, so that what is measured is the service and the API server, not kubelets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from google.protobuf import json_format
+
+from benchmarks import machine
+from controller.kubernetes.client import connected
+from protos.taas.v1.job_pb2 import PHASE_RUNNING, PHASE_STARTING, TrainingJobSpec
+from tests.cluster import access, cgroups, layout, lifecycle
+from tests.cluster.commands import wait_until
+from tests.cluster.installed import NAMESPACE, Service, installed
+from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
+
+RESULTS = Path(__file__).parent / "results"
+WORKERS = 2
+# Who submits many jobs: so many calls at a time.
+_CALLERS = 16
+_BOUND_S = 300.0
+_NOWHERE = {"nodeSelector": {"taas.dev/no-such-node": "true"}}
+
+
+@dataclass
+class Pods:
+    """When the pods of a namespace's workers were first seen, and first seen running; by name."""
+
+    created: dict[str, float] = field(default_factory=dict)
+    running: dict[str, float] = field(default_factory=dict)
+    following: threading.Event = field(default_factory=threading.Event)
+
+    async def follow(self, namespace: str) -> None:
+        """Take in each change as it comes."""
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        wanted = {"labelSelector": "taas.dev/job"}
+        async with connected(layout.KUBECONFIG) as api:
+            listed = await api.call("GET", path, query=wanted)
+            wanted["resourceVersion"] = listed["metadata"]["resourceVersion"]
+            self.following.set()
+            async for event in api.watch(path, wanted, timeout_s=round(_BOUND_S)):
+                pod = event["object"]
+                name = pod["metadata"]["name"]
+                self.created.setdefault(name, time.time())
+                if pod["status"]["phase"] == "Running":
+                    self.running.setdefault(name, time.time())
+
+
+@contextmanager
+def watched(team: Team) -> Iterator[Pods]:
+    """The pods of workers of a namespace, from now on."""
+    pods = Pods()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(pods.follow(team.namespace))
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert pods.following.wait(_BOUND_S)
+        yield pods
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        loop.close()
+
+
+def start(team: Team, name: str) -> dict[str, float]:
+    """Seconds from the call to each moment of a job's start."""
+    with watched(team) as pods:
+        began = time.time()
+        team.client.submit(DIGITS, name=name, workers=WORKERS, parameters={"steps": 1_000_000})
+        moments = {"stored": time.time()}
+        for event in team.client.watch(name):
+            at = event.time.seconds + event.time.nanos / 1e9
+            if event.state.to == PHASE_STARTING:
+                moments["all workers there"] = at
+            elif event.state.to == PHASE_RUNNING:
+                moments["told of as running"] = at
+            elif event.record.HasField("progress"):
+                stamp = event.record.time
+                moments["first step"] = stamp.seconds + stamp.nanos / 1e9
+                moments["first step told to a watcher"] = time.time()
+            if {"first step", "told of as running"} <= moments.keys():
+                break
+    team.client.delete(name)
+    team.deleted(name)
+    moments["pods exist"] = max(pods.created.values())
+    moments["pods run"] = max(pods.running.values())
+    return {what: at - began for what, at in sorted(moments.items(), key=lambda item: item[1])}
+
+
+def processes(service: Service) -> Mapping[str, psutil.Process]:
+    """The processes that take jobs in, by name."""
+    found = {}
+    for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        (pid,) = cgroups.members(f"control-plane/{name}")
+        found[name] = psutil.Process(pid)
+    uid = service.cluster.get("pod", service.leader()[0], NAMESPACE)["metadata"]["uid"]
+    (found["controller"],) = (
+        process
+        for process in map(psutil.Process, lifecycle.processes_of_pod(uid))
+        if "controller" in process.cmdline()
+    )
+    return found
+
+
+def cpu(of: Mapping[str, psutil.Process]) -> dict[str, float]:
+    """Seconds of CPU that each has used."""
+    return {name: sum(process.cpu_times()[:2]) for name, process in of.items()}
+
+
+def take_in(team: Team, jobs: int) -> dict[str, Any]:
+    """Create so many jobs at once and wait for their pods."""
+    source = team.client.upload(DIGITS, namespace=team.namespace)
+    raw = manifest("x", source, workers=WORKERS, pod=_NOWHERE)["spec"]
+    spec = json_format.ParseDict(raw, TrainingJobSpec())
+    of = processes(team.service)
+    with watched(team) as pods, ThreadPoolExecutor(_CALLERS) as callers:
+        before, began = cpu(of), time.time()
+        made = [callers.submit(team.client.create, f"job-{n}", spec) for n in range(jobs)]
+        for each in made:
+            each.result()
+        stored = time.time() - began
+        wait_until("all pods", lambda: len(pods.created) == jobs * WORKERS, timeout_s=_BOUND_S)
+        used = {name: seconds - before[name] for name, seconds in cpu(of).items()}
+    seen = sorted(at - began for at in pods.created.values())
+    team.kubectl("delete", "tj", "--all", f"--timeout={_BOUND_S:.0f}s")
+    return {
+        "jobs": jobs,
+        "first pod": seen[0],
+        "all jobs stored": stored,
+        "half of the pods": statistics.median(seen),
+        "all pods": seen[-1],
+        "cpu_s": used,
+    }
+
+
+@contextmanager
+def a_team(folder: Path) -> Iterator[Team]:
+    """A team on the test cluster, with the service of the present code."""
+    if not lifecycle.healthy():
+        raise SystemExit("no test cluster runs here: python -m tests.cluster up")
+    lifecycle.up()
+    with (
+        installed(access.own(), folder) as service,
+        new_namespace(service.cluster) as namespace,
+        team_in(service, namespace) as team,
+    ):
+        yield team
+
+
+def main() -> int:
+    """Measure both, print them, and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster")
+    parser.add_argument("--starts", type=int, default=9, help="starts to take the median of (9)")
+    parser.add_argument("--jobs", type=int, default=200, help="jobs created at once (200)")
+    arguments = parser.parse_args()
+    about = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="taas-bench-") as folder, a_team(Path(folder)) as team:
+        start(team, "warm-up")
+        starts = [start(team, f"start-{number}") for number in range(arguments.starts)]
+        taken = take_in(team, arguments.jobs)
+    medians = {
+        what: statistics.median(each[what] for each in starts)
+        for what in sorted(starts[0], key=lambda what: statistics.median(s[what] for s in starts))
+    }
+    for what, seconds in medians.items():
+        print(f"{seconds:6.2f} s  {what}")
+    print(json.dumps(taken, indent=1))
+    now = datetime.now(UTC)
+    document = {
+        "time": now.isoformat(),
+        "arguments": vars(arguments),
+        "machine": about | {"kubernetes": layout.KUBERNETES},
+        "medians": medians,
+        "starts": starts,
+        "taken_in": taken,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"cluster-{now:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(path.relative_to(RESULTS.parent.parent))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
