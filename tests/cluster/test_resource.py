@@ -118,7 +118,7 @@ def test_scaling_and_waiting_and_what_is_shown(api_server: ApiServer, job: str) 
     path = "/apis/taas.dev/v1/namespaces/default/trainingjobs/job/scale"
     scale = json.loads(api_server.kubectl("get", "--raw", path))
     assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
-    head, line = api_server.kubectl("get", "tj").splitlines()
+    head, line = api_server.kubectl("get", "tj", "job").splitlines()
     assert head.split()[:6] == ["NAME", "PHASE", "READY", "WORKERS", "STEP", "TOTAL"]
     assert line.split()[:6] == ["job", "Succeeded", "3", "3", "12", "100"]
     said = refusal(api_server, "scale", "tj", "job", "--replicas=1")
