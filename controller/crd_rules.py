@@ -77,6 +77,18 @@ def _file(example: str) -> dict[str, Any]:
     }
 
 
+def _step(*, least: int) -> dict[str, Any]:
+    digits = "[1-9][0-9]*" if least else "[0-9]+"
+    return {
+        "maxLength": 19,
+        "x-kubernetes-validations": {
+            f"must be a step, {least} or more": (
+                f"type(self) == int ? self >= {least} : self.matches('^{digits}$')"
+            )
+        },
+    }
+
+
 FIELDS: dict[str, dict[str, Any]] = {
     "TrainingJobSpec.task": {"x-kubernetes-validations": _IMMUTABLE},
     "TrainingJobSpec.script": {"x-kubernetes-validations": _IMMUTABLE},
@@ -180,6 +192,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     "CheckpointPolicy.everySteps": {"minimum": 0},
     "CheckpointPolicy.everySeconds": {"minimum": 0},
     "CheckpointPolicy.keepLast": {"minimum": 0, "default": CheckpointPolicy().keep_last},
+    "CheckpointPolicy.keepEverySteps": {"minimum": 0},
+    "TrainingJobSpec.initFrom": {"x-kubernetes-validations": _IMMUTABLE},
+    "InitFrom.job": {
+        "maxLength": MOST_JOB_CHARS,
+        "pattern": f"^{DNS_LABEL.pattern}$",
+    },
+    "InitFrom.step": _step(least=0),
+    "Rewind.step": _step(least=1),
+    "Rewind.generation": {"minimum": 0},
     "CheckpointPolicy.bestMetric": {
         "maxLength": parse_spec.MOST_KEY_CHARS,
         "pattern": r"^[^\s[:cntrl:]]*$",
@@ -199,6 +220,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "ScriptProgram": ("path",),
     "CommandProgram": ("words",),
     "Source": ("digest", "sizeBytes"),
+    "InitFrom": ("job",),
+    "Rewind": ("step", "generation"),
     "Condition": ("type", "status"),
 }
 
@@ -235,6 +258,21 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
             "parameters",
             "are for tasks; give a script arguments and a command words",
             "has(self.task) || size(self.parameters) == 0",
+        ),
+        (
+            "initFrom",
+            "is for tasks; a script loads the weights that it begins with itself",
+            "!has(self.initFrom) || has(self.task)",
+        ),
+        (
+            "initFrom",
+            "cannot be added or removed; create another job",
+            "has(self.initFrom) == has(oldSelf.initFrom)",
+        ),
+        (
+            "rewind",
+            "is not for commands, which see to their own files",
+            "!has(self.rewind) || !has(self.command)",
         ),
         (
             "source",

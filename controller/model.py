@@ -120,6 +120,7 @@ class CheckpointPolicy:
     keep_last: int = 3
     best_metric: str = ""
     best_mode: str = "max"
+    keep_every_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,22 @@ Program = Task | Script | Command
 
 
 @dataclass(frozen=True, slots=True)
+class InitFrom:
+    """Another job whose weights a training begins with. step 0: its newest checkpoint."""
+
+    job: str
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Back to the checkpoint of a step; generations up to that one are left behind."""
+
+    step: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """What the user wants: job.proto's TrainingJobSpec with the defaults filled in.
 
@@ -201,6 +218,8 @@ class Spec:
     cancel: bool = False
     pod: PodOptions = PodOptions()
     storage_claim: str = DEFAULT_CLAIM
+    init_from: InitFrom | None = None
+    rewind: Rewind | None = None
 
 
 @dataclass(frozen=True, slots=True)

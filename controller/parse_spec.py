@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from controller.errors import InvalidJob
 from controller.model import Source, Spec
-from controller.parse_names import claim, shown
+from controller.parse_names import claim, job_id, shown
 from controller.parse_pod import check_pod
 from controller.parse_program import check_program
 from controller.parse_values import check_range
@@ -50,6 +50,7 @@ def spec_from_wire(spec: job_pb2.TrainingJobSpec, field: str) -> Spec:
     check_range(spec.progress_deadline_seconds, f"{field}.progressDeadlineSeconds", 0)
     check_range(spec.ttl_seconds_after_finished, f"{field}.ttlSecondsAfterFinished", 0)
     check_range(spec.grace_seconds, f"{field}.graceSeconds", 0, MOST_GRACE_S)
+    _check_origins(spec, field)
     check_pod(spec.pod, f"{field}.pod")
     claim(spec.storage.claim_name, f"{field}.storage.claimName")
     return spec_with_defaults(spec)
@@ -128,10 +129,27 @@ def _check_assignment(spec: job_pb2.TrainingJobSpec, field: str) -> None:
         )
 
 
+def _check_origins(spec: job_pb2.TrainingJobSpec, field: str) -> None:
+    if spec.HasField("init_from"):
+        if not spec.HasField("task"):
+            raise InvalidJob(
+                f"{field}.initFrom",
+                "is for tasks; a script loads the weights that it begins with itself",
+            )
+        job_id(spec.init_from.job, f"{field}.initFrom.job")
+        check_range(spec.init_from.step, f"{field}.initFrom.step", 0)
+    if spec.HasField("rewind"):
+        if spec.HasField("command"):
+            raise InvalidJob(f"{field}.rewind", "is not for commands, which see to their own files")
+        check_range(spec.rewind.step, f"{field}.rewind.step", 1)
+        check_range(spec.rewind.generation, f"{field}.rewind.generation", 0)
+
+
 def _check_checkpoints(policy: job_pb2.CheckpointPolicy, field: str) -> None:
     check_range(policy.every_steps, f"{field}.everySteps", 0)
     check_range(policy.every_seconds, f"{field}.everySeconds", 0)
     check_range(policy.keep_last, f"{field}.keepLast", 0)
+    check_range(policy.keep_every_steps, f"{field}.keepEverySteps", 0)
     metric = policy.best_metric
     if len(metric) > MOST_KEY_CHARS or not metric.isprintable() or " " in metric:
         raise InvalidJob(

@@ -107,6 +107,7 @@ def _image(pod: dict[str, Any]) -> Any:
 def assignment(job: Job, generation: int) -> contract.Assignment:
     """Return what the trainers of a generation are to run; place and folders come later."""
     policy, program = job.spec.checkpoints, job.spec.program
+    init, rewind = job.spec.init_from, job.spec.rewind
     return contract.Assignment(
         namespace=job.key.namespace,
         job=job.key.name,
@@ -124,8 +125,13 @@ def assignment(job: Job, generation: int) -> contract.Assignment:
             keep_last=policy.keep_last,
             best_metric=policy.best_metric,
             best_mode=policy.best_mode,
+            keep_every_steps=policy.keep_every_steps,
         ),
         furthest_step=job.status.ledger.furthest_step,
+        init_job=init.job if init else "",
+        init_step=init.step if init else 0,
+        rewind_step=rewind.step if rewind else 0,
+        rewind_after=rewind.generation if rewind else 0,
     )
 
 

@@ -24,7 +24,7 @@ from controller.errors import (
 from controller.history import History
 from controller.limits import Limits
 from controller.logs import Logs
-from controller.model import Job, JobKey, Spec
+from controller.model import Job, JobKey, Phase, Rewind, Spec
 from controller.ports import JobStore, SourceWriter, Storage
 from protos.taas.v1 import job_pb2, training_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
@@ -70,6 +70,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             return wire.job_to_wire(_same(existing, job))
         await quotas.check_room(self._store, self._limits, job)
         await self._check_source(job)
+        await self._check_lender(job)
         if request.validate_only:
             return wire.job_to_wire(job)
         try:
@@ -89,6 +90,25 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
                 "trainingJob.spec.source.digest",
                 f"{source.digest!r} was not uploaded to claim {claim!r} of this namespace; call "
                 "UploadSource with that claim first",
+            )
+
+    async def _check_lender(self, job: Job) -> None:
+        """Raise InvalidJob unless the job whose weights are wanted is where they can be read."""
+        init = job.spec.init_from
+        if init is None:
+            return
+        lender = await self._find(JobKey(job.key.namespace, init.job))
+        if lender is None:
+            raise InvalidJob(
+                "trainingJob.spec.initFrom.job",
+                f"{init.job!r} is no job of namespace {job.key.namespace}; name one that "
+                "`taas list` shows",
+            )
+        if lender.spec.storage_claim != job.spec.storage_claim:
+            raise InvalidJob(
+                "trainingJob.spec.initFrom.job",
+                f"{init.job!r} keeps its checkpoints on claim {lender.spec.storage_claim!r}; set "
+                "storage.claimName to that",
             )
 
     async def GetTrainingJob(
@@ -156,15 +176,16 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         if not 1 <= workers <= most:
             raise InvalidJob("workers", f"{workers} is not in 1..{most}")
 
-        def scaled(spec: Spec) -> Spec:
+        def scaled(job: Job) -> Spec:
             # A job that was not elastic does not become so; an elastic one keeps its bound.
+            spec = job.spec
             fixed = spec.min_workers == spec.workers
             least = workers if fixed else min(spec.min_workers, workers)
             return replace(spec, workers=workers, min_workers=least)
 
         job = await self._store.get(parse_names.job_name(request.name, "name"))
         if workers > job.spec.workers:
-            wanted = replace(job, spec=scaled(job.spec))
+            wanted = replace(job, spec=scaled(job))
             await quotas.check_room(self._store, self._limits, wanted)
         return await self._change(request.name, scaled, "cannot be scaled", etag=request.etag)
 
@@ -173,23 +194,29 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
     ) -> job_pb2.TrainingJob:
         """Hold a job."""
         return await self._change(
-            request.name, lambda spec: replace(spec, suspend=True), "cannot be suspended"
+            request.name, lambda job: replace(job.spec, suspend=True), "cannot be suspended"
         )
 
     async def ResumeTrainingJob(
         self, request: pb.ResumeTrainingJobRequest, context: Any
     ) -> job_pb2.TrainingJob:
-        """Let a held job go on."""
-        return await self._change(
-            request.name, lambda spec: replace(spec, suspend=False), "cannot be resumed"
-        )
+        """Let a held job go on, if asked to from an earlier step of its own."""
+        if request.from_step:
+            await self._check_step(request)
+
+        def resumed(job: Job) -> Spec:
+            spec = replace(job.spec, suspend=False)
+            back = Rewind(request.from_step, job.status.generation)
+            return replace(spec, rewind=back) if request.from_step else spec
+
+        return await self._change(request.name, resumed, "cannot be resumed")
 
     async def CancelTrainingJob(
         self, request: pb.CancelTrainingJobRequest, context: Any
     ) -> job_pb2.TrainingJob:
         """Stop a job for good."""
         return await self._change(
-            request.name, lambda spec: replace(spec, cancel=True), "cannot be cancelled"
+            request.name, lambda job: replace(job.spec, cancel=True), "cannot be cancelled"
         )
 
     async def DeleteTrainingJob(
@@ -272,7 +299,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             return None
 
     async def _change(
-        self, name: str, change: Callable[[Spec], Spec], refusal: str, *, etag: str = ""
+        self, name: str, change: Callable[[Job], Spec], refusal: str, *, etag: str = ""
     ) -> job_pb2.TrainingJob:
         """Read, change and write back a spec until nobody else wrote in between."""
         key = parse_names.job_name(name, "name")
@@ -282,7 +309,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
                 raise JobFinished(
                     name, f"{refusal}: it changed since etag {etag!r}; get it and try again"
                 )
-            spec = change(job.spec)
+            spec = change(job)
             if spec == job.spec:
                 return wire.job_to_wire(job)
             if job.status.phase.final:
@@ -293,6 +320,24 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
                 return wire.job_to_wire(await self._store.put_spec(job, spec))
             except Conflict:
                 continue
+
+    async def _check_step(self, request: pb.ResumeTrainingJobRequest) -> None:
+        """Raise InvalidJob unless the job has a checkpoint of that step, and JobFinished if it
+        might remove it meanwhile."""
+        job = await self._store.get(parse_names.job_name(request.name, "name"))
+        step = request.from_step
+        if job.status.phase is not Phase.SUSPENDED:
+            raise JobFinished(
+                request.name,
+                f"cannot go back to step {step}: it is {job.status.phase.value.lower()}; suspend "
+                "it first, and choose a step of `taas checkpoints` then",
+            )
+        steps = sorted({c.step for c in await self._storage.checkpoints(job)})
+        if step not in steps:
+            there = ", ".join(map(str, steps[-10:])) or "it has none"
+            raise InvalidJob(
+                "fromStep", f"{step} is the step of no checkpoint; its newest are: {there}"
+            )
 
     def _log_indexes(self, job: Job, worker: int) -> range:
         # A job that was scaled down keeps the logs of the workers it had.

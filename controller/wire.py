@@ -15,11 +15,13 @@ from controller.model import (
     CheckpointPolicy,
     Command,
     Failure,
+    InitFrom,
     Job,
     JobKey,
     Phase,
     Program,
     Progress,
+    Rewind,
     Script,
     Source,
     Spec,
@@ -146,6 +148,7 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
             keep_last=policy.keep_last,
             best_metric=policy.best_metric,
             best_mode=f"BEST_MODE_{policy.best_mode.upper()}",
+            keep_every_steps=policy.keep_every_steps,
         ),
         max_restarts=spec.max_restarts,
         active_deadline_seconds=spec.active_deadline_s or 0,
@@ -157,6 +160,8 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
         grace_seconds=spec.grace_s,
         pod=pod_to_wire(spec.pod),
         storage=job_pb2.StorageOptions(claim_name=spec.storage_claim),
+        init_from=_init_to_wire(spec.init_from),
+        rewind=_rewind_to_wire(spec.rewind),
     )
 
 
@@ -187,7 +192,21 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         cancel=spec.cancel,
         pod=pod_with_defaults(spec.pod),
         storage_claim=spec.storage.claim_name or _DEFAULTS.storage_claim,
+        init_from=InitFrom(spec.init_from.job, spec.init_from.step)
+        if spec.HasField("init_from")
+        else None,
+        rewind=Rewind(spec.rewind.step, spec.rewind.generation)
+        if spec.HasField("rewind")
+        else None,
     )
+
+
+def _init_to_wire(init: InitFrom | None) -> job_pb2.InitFrom | None:
+    return job_pb2.InitFrom(job=init.job, step=init.step) if init else None
+
+
+def _rewind_to_wire(rewind: Rewind | None) -> job_pb2.Rewind | None:
+    return job_pb2.Rewind(step=rewind.step, generation=rewind.generation) if rewind else None
 
 
 def _program_to_wire(program: Program) -> dict[str, Any]:
@@ -240,6 +259,7 @@ def _policy_with_defaults(policy: job_pb2.CheckpointPolicy) -> CheckpointPolicy:
         keep_last=policy.keep_last or default.keep_last,
         best_metric=policy.best_metric,
         best_mode="min" if policy.best_mode == job_pb2.BEST_MODE_MIN else "max",
+        keep_every_steps=policy.keep_every_steps,
     )
 
 

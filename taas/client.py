@@ -297,9 +297,10 @@ class Client:
         request = wire.SuspendTrainingJobRequest(name=self._n(name))
         return self._call(TrainingJob, self._stub.SuspendTrainingJob, request)
 
-    def resume(self, name: str) -> TrainingJob:
-        """Let a suspended job go on from where it was saved."""
-        request = wire.ResumeTrainingJobRequest(name=self._n(name))
+    def resume(self, name: str, *, from_step: int = 0) -> TrainingJob:
+        """Let a suspended job go on from where it was saved, or from the checkpoint of an earlier
+        step; what it made after that is made anew."""
+        request = wire.ResumeTrainingJobRequest(name=self._n(name), from_step=from_step)
         return self._call(TrainingJob, self._stub.ResumeTrainingJob, request)
 
     def cancel(self, name: str) -> TrainingJob:

@@ -247,7 +247,12 @@ def _record_lines(record: Record) -> Iterator[Text]:
                 line.append(f" {units.harmless(name)} ", style="dim").append(units.number(value))
             yield line
         case "restored":
-            yield Text(f"went on from the checkpoint of step {record.restored.step:,}")
+            lender = record.restored.checkpoint.rpartition("/")[0]
+            yield Text(
+                f"began with the weights of {units.harmless(lender)}"
+                if lender
+                else f"went on from the checkpoint of step {record.restored.step:,}"
+            )
             for skipped in record.restored.skipped:
                 yield Text(f"passed over: {units.harmless(skipped)}", style="yellow")
         case "exported":

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from trainer import snapshot
 from trainer.contract import Checkpointing
+from trainer.origins import OriginError, steps_there_are
 from trainer.retention import kept
 from trainer.saves import RETRY_S, Save, Saves
 from trainer.snapshot import CheckpointError, StorageError, damage, describe, flush
@@ -84,12 +85,15 @@ class Checkpoints:
 
     # Beginning.
 
-    def choose(self) -> Chosen | None:
+    def choose(self, at_step: int | None = None) -> Chosen | None:
         """Return the newest checkpoint whose every byte is as it was written, or None.
 
-        Changes nothing. What was passed over is in `skipped` as well, one line each.
+        Changes nothing. What was passed over is in `skipped` as well, one line each. With a step
+        only those of that step are looked at; raises OriginError if none of them is sound.
         """
         newest_first = committed(self._paths)
+        if at_step is not None:
+            return self._chosen_at(at_step, newest_first)
         skipped = []
         for manifest in newest_first:
             reason = damage(self._paths.checkpoints / manifest.id, manifest)
@@ -100,6 +104,16 @@ class Checkpoints:
             skipped.append(f"{manifest.id}: {reason}")
         self.skipped = (*skipped, *self._illegible(after=(0, 0)))
         return None
+
+    def _chosen_at(self, step: int, newest_first: tuple[Manifest, ...]) -> Chosen:
+        found = [m for m in newest_first if m.step == step]
+        reasons = {m.id: damage(self._paths.checkpoints / m.id, m) for m in found}
+        for manifest in found:
+            if reasons[manifest.id] is None:
+                return Chosen(manifest.step, manifest.generation, manifest.id)
+        damaged = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        steps = steps_there_are(sorted({m.step for m in newest_first}))
+        raise OriginError(f"rewind: no sound checkpoint of step {step} ({damaged or steps})")
 
     def fence(self, base_step: int) -> None:
         """Declare that this generation goes on from `base_step` (0: from nothing).

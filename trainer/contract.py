@@ -127,6 +127,7 @@ class Checkpointing:
     keep_last: int = 3
     best_metric: str = ""
     best_mode: str = "max"
+    keep_every_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,13 @@ class Assignment:
     checkpointing: Checkpointing = Checkpointing()
     # Steps up to this one were made before, by generations that have ended.
     furthest_step: int = 0
+    # Another job whose weights the training begins with, and the step of its checkpoint; 0: the
+    # newest.
+    init_job: str = ""
+    init_step: int = 0
+    # The step that the job is sent back to by the first generation after that one; 0: it is not.
+    rewind_step: int = 0
+    rewind_after: int = 0
     # At most one of these is set; without any the job is a task.
     script: Script | None = None
     command: tuple[str, ...] = ()

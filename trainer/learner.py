@@ -159,6 +159,16 @@ class Learner:
         found.update((_average(i), v) for i, v in enumerate(self.averages))
         return found
 
+    def lent(self) -> tuple[dict[str, tf.Variable], ...]:
+        """Return what the weights of another training are assigned to: the model's variables by
+        their entries in its checkpoint, and in a second part the averages, which begin there."""
+        model = {n: v for n, v in self.variables().items() if n.startswith("model/")}
+        if not self.averages:
+            return (model,)
+        entries = {id(v.value): _entry("model", i, v) for i, v in enumerate(self.model.variables)}
+        pairs = zip(self._trained, self.averages, strict=True)
+        return model, {entries[id(trained)]: average for trained, average in pairs}
+
     def served_names(self) -> list[str]:
         """Return the entry of a checkpoint for each variable of the model, in its order.
 

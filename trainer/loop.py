@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer import progress
+from trainer import origins, progress, snapshot
 from trainer.calls import Calls, agree, first_replica
 from trainer.checkpoints import Checkpoints
 from trainer.chief import Chief
-from trainer.contract import Checkpointing, Stage
+from trainer.contract import Assignment, Stage
 from trainer.data import order
 from trainer.evaluate import Evaluator
 from trainer.learner import Learner
@@ -45,13 +45,11 @@ class Loop:
     task: Task
     learner: Learner
     checkpoints: Checkpoints
-    policy: Checkpointing
     reports: progress.Reports
     stop: Stop
     # None on every member but the chief.
     chief: Chief | None
-    # Steps up to this one were made before.
-    furthest_step: int
+    assignment: Assignment
     step: int = 0
     # True once a call has come back: from then on the program has shown that it works.
     proven: bool = False
@@ -77,19 +75,36 @@ class Loop:
         return tf.function(lambda: self.learner.strategy.run(function), autograph=False)
 
     def restore(self) -> None:
-        """Begin from the newest sound checkpoint, which the chief chooses for all."""
+        """Begin from the checkpoint that the chief chooses for all: mostly the newest sound one;
+        or with another job's weights, or with none."""
         self.reports.stage(Stage.RESTORING, 0)
-        chosen = self.checkpoints.choose() if self.chief else None
-        own = [chosen.step, chosen.generation, 1] if chosen else [0, 0, 0]
-        step, generation, exists = agree(self.learner.strategy, own)
-        if exists:
+        at_step = origins.step_to_return_to(self.assignment) if self.chief else None
+        chosen = self.checkpoints.choose(at_step) if self.chief else None
+        lent = origins.lent(self.assignment) if self.chief and not chosen else None
+        source = chosen or lent
+        own = [source.step, source.generation, 1] if source else [0, 0, 0]
+        step, generation, exists, borrows = agree(self.learner.strategy, [*own, int(bool(lent))])
+        if borrows:
+            self._borrow(step, generation)
+        elif exists:
             self.checkpoints.load(step, generation, self._variables())
-            self._on_replicas(self.learner.adopt)()
             self._window = self._window_variable.numpy()
             self.step = self._base_step = step
+        if exists:
+            self._on_replicas(self.learner.adopt)()
         if self.chief:
-            self.checkpoints.fence(step)
+            self.checkpoints.fence(self.step)
             self.chief.began(step, chosen, self.checkpoints.skipped)
+        if self.chief and lent:
+            self.chief.records.restored(0, f"{self.assignment.init_job}/{lent.id}", ())
+            # From here on the other job is not needed any more.
+            self._save()
+
+    def _borrow(self, step: int, generation: int) -> None:
+        """Take the weights of another job's checkpoint."""
+        folder = origins.folder_of(self.assignment, step, generation)
+        for variables in self.learner.lent():
+            snapshot.restore(folder, variables, whole=False)
 
     def _variables(self) -> dict[str, tf.Variable]:
         return {**self.learner.variables(), _WINDOW: self._window_variable}
@@ -143,7 +158,7 @@ class Loop:
         called = calls(first, count, stop=self.stop.requested)
         self.step = first + count
         self._pace.called(count, called.seconds, called.starved_s)
-        if not self.proven or first < self.furthest_step <= self.step:
+        if not self.proven or first < self.assignment.furthest_step <= self.step:
             self._say_training()
         self.proven = True
         self.reports.step(self.step)
@@ -159,7 +174,7 @@ class Loop:
         return True
 
     def _say_training(self) -> None:
-        again = self.step < self.furthest_step
+        again = self.step < self.assignment.furthest_step
         self.reports.stage(Stage.RECOMPUTING if again else Stage.TRAINING, self.step)
 
     def _count(self, wanted: int) -> int:
@@ -170,11 +185,12 @@ class Loop:
         blocks = min(_BLOCKS, (into + wanted) // block)
         count = max(blocks * block - into, 0) or min(wanted, block - into)
         ends = [self.task.total_steps - self.step]
-        intervals = [self.policy.every_steps]
+        intervals = [self.assignment.checkpointing.every_steps]
         if self._validation:
             intervals.append(self.task.evaluation_interval)
         ends += [n - self.step % n for n in intervals if n > 0]
-        ends += [self.furthest_step - self.step] if self.step < self.furthest_step else []
+        furthest = self.assignment.furthest_step
+        ends += [furthest - self.step] if self.step < furthest else []
         return min(count, *ends)
 
     def _account(self, first: int, sums: Vector) -> None:
@@ -212,7 +228,7 @@ class Loop:
 
     def _due(self) -> bool:
         # The best checkpoint can only be kept if there is one at the step that was looked at.
-        looked = bool(self.policy.best_metric) and self._looks()
+        looked = bool(self.assignment.checkpointing.best_metric) and self._looks()
         return looked or self.checkpoints.due(self.step, time.monotonic())
 
     def _save(self) -> None:

@@ -28,6 +28,7 @@ from trainer.contract import ENV_REPORT_FD, Assignment, ExitCode, Stage
 from trainer.data import DataError
 from trainer.learner import Learner
 from trainer.loop import Loop, LossNotFinite
+from trainer.origins import OriginError
 from trainer.preparation import paths_of
 from trainer.stopping import Stop
 from trainer.storage import Manifest
@@ -61,6 +62,8 @@ def main(assignment: Assignment) -> int:
         return _fail(cause, ExitCode.INVALID, assignment, reports)
     except StorageError as error:
         return _fail(error, ExitCode.STORAGE, assignment, reports)
+    except OriginError as error:
+        return _fail(error, ExitCode.INVALID, assignment, reports)
     except Exception as error:
         if strategy.peer_lost(error, len(assignment.cluster)):
             sys.stderr.write(f"another worker went away: {tracebacks.headline(error)}\n")
@@ -147,11 +150,10 @@ class _Run:
             task=made,
             learner=learner,
             checkpoints=checkpoints,
-            policy=self._assignment.checkpointing,
             reports=self._reports,
             stop=self._stop,
             chief=chief,
-            furthest_step=self._assignment.furthest_step,
+            assignment=self._assignment,
         )
         loop.restore()
         if chief and not loop.step:

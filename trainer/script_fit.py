@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from trainer import progress, script_state
+from trainer import origins, progress, script_state
 from trainer.agreement import Agreement
 from trainer.calls import agree
 from trainer.checkpoints import LAST_SAVE_S
@@ -168,7 +168,8 @@ class Fits:
     def _restore(self, model: Any) -> None:
         """Choose, as one group, what this generation begins from, and read where it was."""
         self.reports.stage(Stage.RESTORING, self.step)
-        chosen = self.checkpoints.choose() if self.chief else None
+        at_step = origins.step_to_return_to(self.assignment) if self.chief else None
+        chosen = self.checkpoints.choose(at_step) if self.chief else None
         own = [chosen.step, chosen.generation, 1] if chosen else [0, 0, 0]
         if self.group.members > 1:
             own = agree(model.distribute_strategy, own)

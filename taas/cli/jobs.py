@@ -60,6 +60,15 @@ def register(commands: Any, common: Any) -> None:
         command = commands.add_parser(word, parents=[common], help=what)
         command.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
         command.set_defaults(run=globals()[f"run_{word}"])
+        if word == "resume":
+            command.add_argument(
+                "--from-step",
+                type=int,
+                default=0,
+                metavar="STEP",
+                help="go back to the checkpoint of this step (see `taas checkpoints`); what came "
+                "after it is made anew",
+            )
         if word == "delete":
             command.add_argument(
                 "--ignore-not-found", action="store_true", help="succeed if it does not exist"
@@ -117,8 +126,13 @@ def run_suspend(ctx: Context) -> ExitCode:
 
 
 def run_resume(ctx: Context) -> ExitCode:
-    """Let held jobs go on."""
-    return _each(ctx, Client.resume, "goes on")
+    """Let held jobs go on, if asked to from an earlier step."""
+    step = ctx.args.from_step
+
+    def resume(client: Client, name: str) -> TrainingJob:
+        return client.resume(name, from_step=step)
+
+    return _each(ctx, resume, f"goes back to step {step}" if step else "goes on")
 
 
 def run_cancel(ctx: Context) -> ExitCode:

@@ -1,6 +1,7 @@
 """Jobs through the API: created once, listed, changed, ended, deleted."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -11,9 +12,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from controller.errors import ClusterRefused
+from controller.model import Phase
 from protos.taas.v1 import job_pb2
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import NAMESPACE, World, archive, create_request, job_name, until
+from trainer.storage import MANIFEST, JobPaths, Manifest, checkpoint_id
 
 
 async def refusal(call: grpc.aio.Call) -> grpc.aio.AioRpcError:
@@ -253,3 +256,42 @@ async def test_health_and_reflection_answer(world: World) -> None:
 async def test_the_service_says_what_it_is(world: World) -> None:
     info = await world.client.GetServiceInfo(pb.GetServiceInfoRequest())
     assert info.max_workers == 8
+
+
+async def test_a_held_job_goes_back_to_a_step_that_it_has(world: World) -> None:
+    job = await world.submit("one")
+
+    def back(step: int) -> Any:
+        request = pb.ResumeTrainingJobRequest(name=job.name, from_step=step)
+        return world.client.ResumeTrainingJob(request)
+
+    error = await refusal(back(10))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "suspend it first" in (error.details() or "")
+    await world.client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=job.name))
+
+    async def held() -> bool:
+        world.cluster.finish_deletions()
+        return (await world.job("one")).status.phase is Phase.SUSPENDED
+
+    await until(held)
+    error = await refusal(back(10))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").startswith("fromStep: 10 is the step of no checkpoint")
+    paths = JobPaths(world.root, "default", "one", (await world.job("one")).uid)
+    folder = paths.checkpoints / checkpoint_id(10, 1)
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text(Manifest(10, 1, 0.0, ()).to_json())
+    resumed = await back(10)
+    assert not resumed.spec.suspend
+    assert resumed.spec.rewind == job_pb2.Rewind(step=10, generation=0)
+
+
+async def test_a_lender_must_be_a_job_of_the_namespace(world: World) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.submit("one", init_from=job_pb2.InitFrom(job="two"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "'two' is no job of namespace default" in (caught.value.details() or "")
+    await world.submit("two")
+    job = await world.submit("one", init_from=job_pb2.InitFrom(job="two"))
+    assert job.spec.init_from.job == "two"

@@ -95,10 +95,15 @@ class Job:
     parameters: dict[str, str] = field(default_factory=dict)
     module: str = "task.py"
     script: Script | None = None
+    name: str = "test"
+    # Where files are kept, if it is not below the folder.
+    storage: Path | None = None
+    # Further fields of the assignment.
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> JobPaths:
-        return JobPaths(self.folder / "storage", "default", "test", "uid-1")
+        return JobPaths(self.storage or self.folder / "storage", "default", self.name, "uid-1")
 
     def start(self, workers: int) -> Group:
         """Start a generation."""
@@ -109,7 +114,7 @@ class Job:
         for position in range(workers):
             assignment = Assignment(
                 namespace="default",
-                job="test",
+                job=self.name,
                 job_uid="uid-1",
                 generation=self.generation,
                 module=self.module,
@@ -119,9 +124,10 @@ class Job:
                 checkpointing=self.checkpointing,
                 cluster=cluster,
                 position=position,
-                storage_root=str(self.folder / "storage"),
+                storage_root=str(self.paths.root),
                 source_dir=str(self.source),
                 scratch_dir=str(self.folder),
+                **self.more,
             )
             if self.script:
                 assignment = self._placed(assignment)

@@ -14,12 +14,14 @@ from controller.model import (
     CheckpointPolicy,
     Command,
     Failure,
+    InitFrom,
     Job,
     JobKey,
     LogEntry,
     Phase,
     PodOptions,
     Progress,
+    Rewind,
     Script,
     Source,
     Spec,
@@ -128,6 +130,7 @@ policies = st.builds(
     keep_last=st.integers(1, 2**31 - 1),
     best_metric=texts,
     best_mode=st.sampled_from(["max", "min"]),
+    keep_every_steps=int32s,
 ) | st.builds(
     CheckpointPolicy,
     every_steps=st.integers(1, 2**31 - 1),
@@ -177,6 +180,8 @@ specs = st.builds(
     cancel=st.booleans(),
     pod=pods,
     storage_claim=texts.filter(bool),
+    init_from=st.none() | st.builds(InitFrom, texts, int64s),
+    rewind=st.none() | st.builds(Rewind, int64s, int32s),
 )
 # A command has no deadline for steps.
 specs |= st.builds(

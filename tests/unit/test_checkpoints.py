@@ -13,6 +13,7 @@ from tests.unit.checkpoint_job import Job
 from trainer import snapshot
 from trainer.checkpoints import CheckpointError, Chosen, StorageError
 from trainer.contract import Checkpointing
+from trainer.origins import OriginError
 from trainer.retention import kept
 from trainer.storage import Manifest, checkpoint_id, committed, read_fences
 
@@ -252,6 +253,32 @@ def test_a_fence_needs_storage_that_can_be_written(job: Job) -> None:
         job.generation(1).fence(0)
 
 
+# Going back.
+
+
+def test_the_checkpoint_of_a_step_is_chosen_and_what_came_after_is_void(job: Job) -> None:
+    job.save(job.generation(1), 10, 20, 30)
+    again = job.generation(2)
+    chosen = again.choose(at_step=20)
+    assert job.loaded(chosen) == 20
+    again.fence(20)
+    assert job.steps() == [20, 10]
+    assert job.generation(3).choose().step == 20
+
+
+def test_a_step_without_a_checkpoint_is_an_error_that_names_those_there_are(job: Job) -> None:
+    job.save(job.generation(1), 10, 20)
+    with pytest.raises(OriginError, match=r"no sound checkpoint of step 15 \(there are 10, 20\)"):
+        job.generation(2).choose(at_step=15)
+
+
+def test_a_damaged_checkpoint_of_the_step_is_not_replaced_by_another(job: Job) -> None:
+    job.save(job.generation(1), 10, 20)
+    next(job.folder(20).glob("*.data-*")).write_bytes(b"")
+    with pytest.raises(OriginError, match=r"no sound checkpoint of step 20 \(step-0000000020"):
+        job.generation(2).choose(at_step=20)
+
+
 # What is kept.
 
 
@@ -286,6 +313,11 @@ NAN = float("nan")
         ({"keep_last": 1, "best_metric": "m"}, {1: NAN, 2: 5, 3: NAN}, [3, 2]),
         ({"keep_last": 1, "best_metric": "m"}, {1: NAN, 2: float("inf"), 3: NAN}, [3]),
         ({"keep_last": 1, "best_metric": "other"}, {1: 5, 2: 3, 3: 4}, [3]),
+        # Once the first behind a multiple is kept, it stays the first.
+        ({"keep_last": 1, "keep_every_steps": 4}, dict.fromkeys(range(1, 11), 0), [10, 8, 4]),
+        ({"keep_last": 1, "keep_every_steps": 4}, {4: 0, 8: 0, 10: 0, 11: 0}, [11, 8, 4]),
+        ({"keep_last": 1, "keep_every_steps": 4}, {3: 0, 6: 0, 7: 0}, [7, 6]),
+        ({"keep_last": 2, "keep_every_steps": 1}, {1: 0, 2: 0, 3: 0}, [3, 2, 1]),
     ],
 )
 def test_retention(policy: dict, values: dict[int, float], expected: list[int]) -> None:

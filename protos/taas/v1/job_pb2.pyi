@@ -102,7 +102,7 @@ class TrainingJob(_message.Message):
     def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[TrainingJobSpec, _Mapping]] = ..., status: _Optional[_Union[TrainingJobStatus, _Mapping]] = ...) -> None: ...
 
 class TrainingJobSpec(_message.Message):
-    __slots__ = ("task", "script", "command", "source", "workers", "min_workers", "elastic_wait_seconds", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage")
+    __slots__ = ("task", "script", "command", "source", "workers", "min_workers", "elastic_wait_seconds", "init_from", "rewind", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,8 @@ class TrainingJobSpec(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     MIN_WORKERS_FIELD_NUMBER: _ClassVar[int]
     ELASTIC_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FROM_FIELD_NUMBER: _ClassVar[int]
+    REWIND_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     ENV_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +146,8 @@ class TrainingJobSpec(_message.Message):
     workers: int
     min_workers: int
     elastic_wait_seconds: int
+    init_from: InitFrom
+    rewind: Rewind
     parameters: _containers.ScalarMap[str, str]
     env: _containers.ScalarMap[str, str]
     checkpoints: CheckpointPolicy
@@ -157,7 +161,7 @@ class TrainingJobSpec(_message.Message):
     grace_seconds: int
     pod: PodOptions
     storage: StorageOptions
-    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., script: _Optional[_Union[ScriptProgram, _Mapping]] = ..., command: _Optional[_Union[CommandProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., elastic_wait_seconds: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., script: _Optional[_Union[ScriptProgram, _Mapping]] = ..., command: _Optional[_Union[CommandProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., elastic_wait_seconds: _Optional[int] = ..., init_from: _Optional[_Union[InitFrom, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ...) -> None: ...
 
 class TaskProgram(_message.Message):
     __slots__ = ("module",)
@@ -242,19 +246,37 @@ class StorageOptions(_message.Message):
     claim_name: str
     def __init__(self, claim_name: _Optional[str] = ...) -> None: ...
 
+class InitFrom(_message.Message):
+    __slots__ = ("job", "step")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: int
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+
+class Rewind(_message.Message):
+    __slots__ = ("step", "generation")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    generation: int
+    def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
 class CheckpointPolicy(_message.Message):
-    __slots__ = ("every_steps", "every_seconds", "keep_last", "best_metric", "best_mode")
+    __slots__ = ("every_steps", "every_seconds", "keep_last", "best_metric", "best_mode", "keep_every_steps")
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     EVERY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
     BEST_METRIC_FIELD_NUMBER: _ClassVar[int]
     BEST_MODE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     every_steps: int
     every_seconds: int
     keep_last: int
     best_metric: str
     best_mode: BestMode
-    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[int] = ..., keep_last: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ...) -> None: ...
+    keep_every_steps: int
+    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[int] = ..., keep_last: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., keep_every_steps: _Optional[int] = ...) -> None: ...
 
 class TrainingJobStatus(_message.Message):
     __slots__ = ("phase", "conditions", "generation", "members", "workers", "ready_workers", "progress", "last_checkpoint", "restarts", "restarts_by_reason", "last_failure", "start_time", "completion_time", "restart_after", "last_event", "phase_since", "crashes", "message", "stopping", "generation_ended", "progress_time", "addresses", "futile_restarts", "failed_at_step", "storage_trouble", "accounting", "goodput")

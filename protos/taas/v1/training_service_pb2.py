@@ -16,7 +16,7 @@ from protos.taas.v1 import history_pb2 as protos_dot_taas_dot_v1_dot_history__pb
 from protos.taas.v1 import job_pb2 as protos_dot_taas_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/taas/v1/training_service.proto\x12\x07taas.v1\x1a\x1cprotos/taas/v1/history.proto\x1a\x18protos/taas/v1/job.proto\"\x9a\x01\n\x18\x43reateTrainingJobRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x02 \x01(\t\x12*\n\x0ctraining_job\x18\x03 \x01(\x0b\x32\x14.taas.v1.TrainingJob\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"%\n\x15GetTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x17ListTrainingJobsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"`\n\x18ListTrainingJobsResponse\x12+\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x14.taas.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x17WatchTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\"9\n\x18WatchTrainingJobResponse\x12\x1d\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0e.taas.v1.Event\"e\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_lines\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\"B\n\x12StreamLogsResponse\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"F\n\x17ScaleTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\")\n\x19SuspendTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x18ResumeTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x18\x43\x61ncelTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x18\x44\x65leteTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"(\n\x16ListCheckpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"C\n\x17ListCheckpointsResponse\x12(\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x13.taas.v1.Checkpoint\":\n\x08\x41rtifact\x12\x14\n\ncheckpoint\x18\x01 \x01(\tH\x00\x12\x10\n\x06output\x18\x02 \x01(\x08H\x00\x42\x06\n\x04kind\"G\n\x10ListFilesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12#\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x11.taas.v1.Artifact\"1\n\x11ListFilesResponse\x12\x1c\n\x05\x66iles\x18\x01 \x03(\x0b\x32\r.taas.v1.File\"(\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"h\n\x13\x44ownloadFileRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12#\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x11.taas.v1.Artifact\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"$\n\x14\x44ownloadFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"P\n\x13UploadSourceRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.taas.v1.UploadSourceHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"Y\n\x12UploadSourceHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x1f\n\x06source\x18\x02 \x01(\x0b\x32\x0f.taas.v1.Source\x12\x12\n\nclaim_name\x18\x03 \x01(\t\"\x17\n\x15GetServiceInfoRequest\"y\n\x0bServiceInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x18\n\x10max_source_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bmax_workers\x18\x04 \x01(\x05\x12\x0b\n\x03pid\x18\x05 \x01(\x05\x12\x0c\n\x04home\x18\x06 \x01(\t2\x9c\t\n\x0fTrainingService\x12L\n\x11\x43reateTrainingJob\x12!.taas.v1.CreateTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12\x46\n\x0eGetTrainingJob\x12\x1e.taas.v1.GetTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12W\n\x10ListTrainingJobs\x12 .taas.v1.ListTrainingJobsRequest\x1a!.taas.v1.ListTrainingJobsResponse\x12Y\n\x10WatchTrainingJob\x12 .taas.v1.WatchTrainingJobRequest\x1a!.taas.v1.WatchTrainingJobResponse0\x01\x12G\n\nStreamLogs\x12\x1a.taas.v1.StreamLogsRequest\x1a\x1b.taas.v1.StreamLogsResponse0\x01\x12J\n\x10ScaleTrainingJob\x12 .taas.v1.ScaleTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12N\n\x12SuspendTrainingJob\x12\".taas.v1.SuspendTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11ResumeTrainingJob\x12!.taas.v1.ResumeTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11\x43\x61ncelTrainingJob\x12!.taas.v1.CancelTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11\x44\x65leteTrainingJob\x12!.taas.v1.DeleteTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12T\n\x0fListCheckpoints\x12\x1f.taas.v1.ListCheckpointsRequest\x1a .taas.v1.ListCheckpointsResponse\x12\x42\n\tListFiles\x12\x19.taas.v1.ListFilesRequest\x1a\x1a.taas.v1.ListFilesResponse\x12M\n\x0c\x44ownloadFile\x12\x1c.taas.v1.DownloadFileRequest\x1a\x1d.taas.v1.DownloadFileResponse0\x01\x12?\n\x0cUploadSource\x12\x1c.taas.v1.UploadSourceRequest\x1a\x0f.taas.v1.Source(\x01\x12\x46\n\x0eGetServiceInfo\x12\x1e.taas.v1.GetServiceInfoRequest\x1a\x14.taas.v1.ServiceInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/taas/v1/training_service.proto\x12\x07taas.v1\x1a\x1cprotos/taas/v1/history.proto\x1a\x18protos/taas/v1/job.proto\"\x9a\x01\n\x18\x43reateTrainingJobRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x02 \x01(\t\x12*\n\x0ctraining_job\x18\x03 \x01(\x0b\x32\x14.taas.v1.TrainingJob\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"%\n\x15GetTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x17ListTrainingJobsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"`\n\x18ListTrainingJobsResponse\x12+\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x14.taas.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x17WatchTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\"9\n\x18WatchTrainingJobResponse\x12\x1d\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0e.taas.v1.Event\"e\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_lines\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\"B\n\x12StreamLogsResponse\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"F\n\x17ScaleTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\")\n\x19SuspendTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x18ResumeTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\"(\n\x18\x43\x61ncelTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x18\x44\x65leteTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"(\n\x16ListCheckpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"C\n\x17ListCheckpointsResponse\x12(\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x13.taas.v1.Checkpoint\":\n\x08\x41rtifact\x12\x14\n\ncheckpoint\x18\x01 \x01(\tH\x00\x12\x10\n\x06output\x18\x02 \x01(\x08H\x00\x42\x06\n\x04kind\"G\n\x10ListFilesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12#\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x11.taas.v1.Artifact\"1\n\x11ListFilesResponse\x12\x1c\n\x05\x66iles\x18\x01 \x03(\x0b\x32\r.taas.v1.File\"(\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"h\n\x13\x44ownloadFileRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12#\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x11.taas.v1.Artifact\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"$\n\x14\x44ownloadFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"P\n\x13UploadSourceRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.taas.v1.UploadSourceHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"Y\n\x12UploadSourceHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x1f\n\x06source\x18\x02 \x01(\x0b\x32\x0f.taas.v1.Source\x12\x12\n\nclaim_name\x18\x03 \x01(\t\"\x17\n\x15GetServiceInfoRequest\"y\n\x0bServiceInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x18\n\x10max_source_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bmax_workers\x18\x04 \x01(\x05\x12\x0b\n\x03pid\x18\x05 \x01(\x05\x12\x0c\n\x04home\x18\x06 \x01(\t2\x9c\t\n\x0fTrainingService\x12L\n\x11\x43reateTrainingJob\x12!.taas.v1.CreateTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12\x46\n\x0eGetTrainingJob\x12\x1e.taas.v1.GetTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12W\n\x10ListTrainingJobs\x12 .taas.v1.ListTrainingJobsRequest\x1a!.taas.v1.ListTrainingJobsResponse\x12Y\n\x10WatchTrainingJob\x12 .taas.v1.WatchTrainingJobRequest\x1a!.taas.v1.WatchTrainingJobResponse0\x01\x12G\n\nStreamLogs\x12\x1a.taas.v1.StreamLogsRequest\x1a\x1b.taas.v1.StreamLogsResponse0\x01\x12J\n\x10ScaleTrainingJob\x12 .taas.v1.ScaleTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12N\n\x12SuspendTrainingJob\x12\".taas.v1.SuspendTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11ResumeTrainingJob\x12!.taas.v1.ResumeTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11\x43\x61ncelTrainingJob\x12!.taas.v1.CancelTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12L\n\x11\x44\x65leteTrainingJob\x12!.taas.v1.DeleteTrainingJobRequest\x1a\x14.taas.v1.TrainingJob\x12T\n\x0fListCheckpoints\x12\x1f.taas.v1.ListCheckpointsRequest\x1a .taas.v1.ListCheckpointsResponse\x12\x42\n\tListFiles\x12\x19.taas.v1.ListFilesRequest\x1a\x1a.taas.v1.ListFilesResponse\x12M\n\x0c\x44ownloadFile\x12\x1c.taas.v1.DownloadFileRequest\x1a\x1d.taas.v1.DownloadFileResponse0\x01\x12?\n\x0cUploadSource\x12\x1c.taas.v1.UploadSourceRequest\x1a\x0f.taas.v1.Source(\x01\x12\x46\n\x0eGetServiceInfo\x12\x1e.taas.v1.GetServiceInfoRequest\x1a\x14.taas.v1.ServiceInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,35 +44,35 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SUSPENDTRAININGJOBREQUEST']._serialized_start=875
   _globals['_SUSPENDTRAININGJOBREQUEST']._serialized_end=916
   _globals['_RESUMETRAININGJOBREQUEST']._serialized_start=918
-  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=958
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=960
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1000
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1002
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1065
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1067
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1107
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1109
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1176
-  _globals['_ARTIFACT']._serialized_start=1178
-  _globals['_ARTIFACT']._serialized_end=1236
-  _globals['_LISTFILESREQUEST']._serialized_start=1238
-  _globals['_LISTFILESREQUEST']._serialized_end=1309
-  _globals['_LISTFILESRESPONSE']._serialized_start=1311
-  _globals['_LISTFILESRESPONSE']._serialized_end=1360
-  _globals['_FILE']._serialized_start=1362
-  _globals['_FILE']._serialized_end=1402
-  _globals['_DOWNLOADFILEREQUEST']._serialized_start=1404
-  _globals['_DOWNLOADFILEREQUEST']._serialized_end=1508
-  _globals['_DOWNLOADFILERESPONSE']._serialized_start=1510
-  _globals['_DOWNLOADFILERESPONSE']._serialized_end=1546
-  _globals['_UPLOADSOURCEREQUEST']._serialized_start=1548
-  _globals['_UPLOADSOURCEREQUEST']._serialized_end=1628
-  _globals['_UPLOADSOURCEHEADER']._serialized_start=1630
-  _globals['_UPLOADSOURCEHEADER']._serialized_end=1719
-  _globals['_GETSERVICEINFOREQUEST']._serialized_start=1721
-  _globals['_GETSERVICEINFOREQUEST']._serialized_end=1744
-  _globals['_SERVICEINFO']._serialized_start=1746
-  _globals['_SERVICEINFO']._serialized_end=1867
-  _globals['_TRAININGSERVICE']._serialized_start=1870
-  _globals['_TRAININGSERVICE']._serialized_end=3050
+  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=977
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=979
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1019
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1021
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1084
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1086
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1126
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1128
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1195
+  _globals['_ARTIFACT']._serialized_start=1197
+  _globals['_ARTIFACT']._serialized_end=1255
+  _globals['_LISTFILESREQUEST']._serialized_start=1257
+  _globals['_LISTFILESREQUEST']._serialized_end=1328
+  _globals['_LISTFILESRESPONSE']._serialized_start=1330
+  _globals['_LISTFILESRESPONSE']._serialized_end=1379
+  _globals['_FILE']._serialized_start=1381
+  _globals['_FILE']._serialized_end=1421
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=1423
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=1527
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=1529
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=1565
+  _globals['_UPLOADSOURCEREQUEST']._serialized_start=1567
+  _globals['_UPLOADSOURCEREQUEST']._serialized_end=1647
+  _globals['_UPLOADSOURCEHEADER']._serialized_start=1649
+  _globals['_UPLOADSOURCEHEADER']._serialized_end=1738
+  _globals['_GETSERVICEINFOREQUEST']._serialized_start=1740
+  _globals['_GETSERVICEINFOREQUEST']._serialized_end=1763
+  _globals['_SERVICEINFO']._serialized_start=1765
+  _globals['_SERVICEINFO']._serialized_end=1886
+  _globals['_TRAININGSERVICE']._serialized_start=1889
+  _globals['_TRAININGSERVICE']._serialized_end=3069
 # @@protoc_insertion_point(module_scope)

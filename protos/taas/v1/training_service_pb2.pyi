@@ -104,10 +104,12 @@ class SuspendTrainingJobRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ResumeTrainingJobRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "from_step")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    from_step: int
+    def __init__(self, name: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class CancelTrainingJobRequest(_message.Message):
     __slots__ = ("name",)
