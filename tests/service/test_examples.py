@@ -46,7 +46,7 @@ class Short:
 DIGITS = ("mnist_lenet5/pictures/two.png", "mnist_lenet5/pictures/seven.png")
 SHORT = {
     "lenet5": Short(
-        "mnist_lenet5", "accuracy", 0.95, DIGITS, ("2", "7"), {"epochs": "0.5", "batch": "100"}
+        "mnist_lenet5", "accuracy", 0.95, DIGITS, ("2", "7"), {"epochs": "0.25", "batch": "100"}
     ),
     "fully-connected": Short(
         "mnist_fully_connected/job.yaml", "accuracy", 0.94, DIGITS, ("2", "7"), {"steps": "500"}
@@ -177,9 +177,9 @@ def test_the_best_practice_is_looked_at_on_its_way_and_evaluated_apart(
 def test_the_contract_of_a_task_holds(service: Service, tmp_path: Path) -> None:
     """Checkpoints by time, curves by steps, restore of the newest, export at the end."""
     client = service.client()
-    submit(client, "contract", "task_contract/job.yaml", {"steps": "8000"})
+    submit(client, "contract", "task_contract/job.yaml", {"steps": "6000"})
     first = until(lambda: client.checkpoints("contract"), "a checkpoint by time")[-1]
-    assert 0 < first.step < 8000
+    assert 0 < first.step < 6000
     client.suspend("contract")
     held = taas.Phase.Value("PHASE_SUSPENDED")
     until(lambda: client.get("contract").status.phase == held, "the job to be held")
@@ -192,7 +192,7 @@ def test_the_contract_of_a_task_holds(service: Service, tmp_path: Path) -> None:
 
     client.download("contract", tmp_path)
     assert (tmp_path / "model/saved_model.pb").is_file()
-    assert curve_steps(tmp_path / "tensorboard/train") == list(range(100, 8001, 100))
+    assert curve_steps(tmp_path / "tensorboard/train") == list(range(100, 6001, 100))
 
 
 def curve_steps(folder: Path) -> list[int]:

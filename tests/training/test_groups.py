@@ -17,7 +17,7 @@ from trainer.contract import Checkpointing, ExitCode
 pytestmark = pytest.mark.training
 
 # Long enough to be caught in the middle by a test that looks every few milliseconds.
-LONG = {"steps": "600"}
+LONG = {"steps": "400"}
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,9 @@ def test_a_killed_member_is_noticed_and_the_rest_goes_on_without_it(
     restored = job.records("restored")
     assert [r["generation"] for r in restored] == [2]
     assert int(restored[0]["restored"]["step"]) % 40 == 0
-    whole = finished(2, steps="600")
+    whole = finished(2, steps="400")
     after = {s: loss for s, loss in job.losses().items() if s in whole.losses()}
-    assert 600 in after
+    assert 400 in after
     for step, loss in after.items():
         assert loss == pytest.approx(whole.losses()[step], abs=1e-3), step
 
@@ -130,14 +130,14 @@ def test_a_stop_of_one_saves_at_one_step_of_all(
     group.terminate(1)
     assert group.wait() == [ExitCode.SAVED, ExitCode.SAVED], group.logs()
     last = [max(r["step"] for r in group.reports(i) if r["type"] == "step") for i in range(2)]
-    assert last[0] == last[1] < 600
+    assert last[0] == last[1] < 400
     saved = job.records("checkpoint")
     assert [int(r["checkpoint"]["step"]) for r in saved] == [last[0]]
 
     assert job.run(2) == [ExitCode.DONE, ExitCode.DONE]
     assert int(job.records("restored")[0]["restored"]["step"]) == last[0]
     assert_records_numbered(job)
-    whole = final_variables(finished(2, steps="600"))
+    whole = final_variables(finished(2, steps="400"))
     for name, value in final_variables(job).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
 
