@@ -14,13 +14,13 @@ from protos.taas.v1.job_pb2 import CheckpointPolicy, TrainingJobSpec
 from tests.service.world import BOUND_S, TASK, Service, Story, until
 
 
-def submit(client: taas.Client, name: str) -> None:
+def submit(client: taas.Client, name: str, workers: int) -> None:
     spec = TrainingJobSpec(
         checkpoints=CheckpointPolicy(every_steps=200, keep_last=100),
         min_workers=1,
         elastic_wait_seconds=1,
     )
-    client.submit(TASK, name=name, workers=2, parameters={"steps": "8000"}, spec=spec)
+    client.submit(TASK, name=name, workers=workers, parameters={"steps": "8000"}, spec=spec)
 
 
 def losses(client: taas.Client, name: str) -> dict[int, float]:
@@ -30,10 +30,10 @@ def losses(client: taas.Client, name: str) -> dict[int, float]:
 
 def test_goes_on_with_fewer_and_grows_again(service: Service) -> None:
     client = service.client()
-    submit(client, "calm")
+    submit(client, "calm", workers=1)
     calm = Story(list(client.watch("calm")))
 
-    submit(client, "job")
+    submit(client, "job", workers=2)
     until(lambda: client.checkpoints("job"), "a checkpoint")
     lost = until(lambda: service.agent("job", 1), "the agent")
     os.kill(lost.pid, signal.SIGKILL)

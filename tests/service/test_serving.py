@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,15 +84,6 @@ def question(name: str, **inputs: Any) -> Any:
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
     return request
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """One service for all tests here."""
-    service = Service(Path(tempfile.mkdtemp(prefix="taas-")))
-    service.start()
-    yield service
-    service.close()
 
 
 def test_all_doors_say_what_predict_says(service: Service) -> None:

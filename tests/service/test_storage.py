@@ -59,8 +59,8 @@ def storage_failing(job: Any) -> Any:
 
 
 def submit(client: taas.Client, name: str) -> None:
-    spec = TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=200), max_restarts=0)
-    client.submit(TASK, name=name, workers=2, parameters={"steps": "4000"}, spec=spec)
+    spec = TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=100), max_restarts=0)
+    client.submit(TASK, name=name, workers=2, parameters={"steps": "2000"}, spec=spec)
 
 
 def test_a_full_disk_is_said_and_waited_for(small: Service) -> None:
