@@ -110,6 +110,7 @@ async def test_what_was_asked_before_the_end_is_answered(settings: Settings) -> 
         models.go.clear()
         asked = group.create_task(world.predict(1))
         called = group.create_task(world.call("Predict", question(), wire.PredictResponse))
+        world.asked += [asked, called]
         await until(lambda: _asked(models, 2))
         group.create_task(_let_go_when_closed(world))
     assert (await asked)[0] == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -28,6 +28,8 @@ class World:
     addresses: Addresses
     session: aiohttp.ClientSession
     channel: grpc.aio.Channel
+    # Questions whose answers are waited for before the clients close.
+    asked: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def http(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Return status and body of the answer; a body that is not bytes is sent as JSON."""
@@ -63,7 +65,9 @@ async def running(
         async with serving(settings, models.load, hurry) as addresses:
             channel = grpc.aio.insecure_channel(addresses.grpc)
             await clients.enter_async_context(channel)
-            yield World(settings, models, addresses, session, channel)
+            world = World(settings, models, addresses, session, channel)
+            yield world
+        await asyncio.gather(*world.asked, return_exceptions=True)
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> None:
