@@ -129,6 +129,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     # Without a default: commands have none.
     "TrainingJobSpec.progressDeadlineSeconds": {"minimum": 0},
     "TrainingJobSpec.ttlSecondsAfterFinished": {"minimum": 0},
+    "TrainingJobSpec.evaluator": {"default": False, "x-kubernetes-validations": _IMMUTABLE},
     "TrainingJobSpec.suspend": {"default": False},
     "TrainingJobSpec.cancel": {
         "default": False,
@@ -273,6 +274,11 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
             "rewind",
             "is not for commands, which see to their own files",
             "!has(self.rewind) || !has(self.command)",
+        ),
+        (
+            "evaluator",
+            "is for tasks, which say what they are evaluated on; leave it out",
+            "has(self.task) || !has(self.evaluator) || !self.evaluator",
         ),
         (
             "source",

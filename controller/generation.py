@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from controller import failures, wording
+from controller import evaluator, failures, wording
 from controller.group import Look
 from controller.model import Failure, Outcome, Phase, Reason, Stage, StorageTrouble
 from controller.scene import Scene
@@ -134,6 +134,8 @@ def activity(scene: Scene) -> str:
         parts += [wording.absent(refused)] if refused else []
         trouble = status.storage_trouble
         parts += [f"checkpoints cannot be saved: {trouble.message}"] if trouble else []
+        beside = evaluator.trouble(job, scene.seen)
+        parts += [f"the evaluator does not work: {beside}"] if beside else []
         return "; ".join(parts)
     return f"starting generation {status.generation} with {group}"
 

@@ -15,6 +15,8 @@ Metrics = tuple[tuple[str, float], ...]  # a mapping, sorted by key
 DEFAULT_CLAIM = "taas-storage"
 # The extended resource of jobs that ask for GPUs and name none.
 DEFAULT_GPU = "nvidia.com/gpu"
+# Index of the worker that looks at checkpoints beside the training; no group is so large.
+EVALUATOR = 9999
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -220,6 +222,12 @@ class Spec:
     storage_claim: str = DEFAULT_CLAIM
     init_from: InitFrom | None = None
     rewind: Rewind | None = None
+    evaluator: bool = False
+
+    @property
+    def pods(self) -> int:
+        """How many pods the job takes at most."""
+        return self.workers + self.evaluator
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +425,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class StartOrder:
-    """Start generation's trainer on a worker; addresses of all members in TF_CONFIG order."""
+    """Start generation's trainer on a worker; addresses of all members in TF_CONFIG order.
+
+    The evaluator is no member: it has position -1, and needs no addresses.
+    """
 
     index: int
     generation: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from controller import evaluator
 from controller.model import (
+    EVALUATOR,
     Job,
     MemberSeen,
     Order,
@@ -35,6 +37,8 @@ def released(job: Job, seen: Seen) -> tuple[Order, ...]:
 def _order(scene: Scene, agent: MemberSeen) -> Order | None:
     """Return what an agent must be told, None if it does what it should."""
     job, status, index = scene.job, scene.job.status, agent.index
+    if index == EVALUATOR:
+        return evaluator.order(job, agent)
     member = not status.generation_ended and index in status.members
     if agent.running and not (member and agent.running == status.generation):
         return _stop(job, index, agent.running)

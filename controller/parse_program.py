@@ -31,14 +31,24 @@ def check_program(spec: job_pb2.TrainingJobSpec, field: str) -> None:
             _check_file(spec, spec.task.module, field, "task.module")
             return
         case "script":
+            _check_no_evaluator(spec, field)
             _check_file(spec, spec.script.path, field, "script.path")
             _check_words(spec.script.arguments, f"{field}.script.arguments")
         case "command":
+            _check_no_evaluator(spec, field)
             _check_command(spec.command, f"{field}.command")
     if spec.parameters:
         raise InvalidJob(
             f"{field}.parameters",
             "are for tasks; give a script arguments (script.arguments) and a command words",
+        )
+
+
+def _check_no_evaluator(spec: job_pb2.TrainingJobSpec, field: str) -> None:
+    if spec.evaluator:
+        raise InvalidJob(
+            f"{field}.evaluator",
+            "is for tasks, which say what they are evaluated on; leave it out",
         )
 
 

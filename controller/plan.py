@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from controller import evaluator
 from controller.backoff import doubled
-from controller.model import Job, PodPhase, PodSeen, RefusedSeen, Status, WorkerState
+from controller.model import EVALUATOR, Job, PodPhase, PodSeen, RefusedSeen, Status, WorkerState
 
 # A pod that fails at once is replaced no sooner, so that a worker that cannot even begin costs
 # a process every few seconds, not a hundred a second.
@@ -113,15 +114,20 @@ def _asked_again_at(refused: RefusedSeen) -> datetime:
 
 def _surplus(job: Job, pod: PodSeen) -> bool:
     """True for a worker that is not wanted; one that is still a member is left alone."""
-    return pod.index >= job.spec.workers and pod.index not in _members(job.status)
+    return pod.index not in _wanted(job) and pod.index not in _members(job.status)
+
+
+def _wanted(job: Job) -> tuple[int, ...]:
+    """Return the workers that there should be while the job goes on."""
+    beside = (EVALUATOR,) if evaluator.wanted(job) else ()
+    return (*range(job.spec.workers), *beside)
 
 
 def _missing(job: Job, pods: tuple[PodSeen, ...]) -> tuple[int, ...]:
     if job.spec.suspend or job.spec.cancel:
         return ()
     present = {p.index for p in pods}
-    wanted = range(job.spec.workers)
-    return tuple(i for i in wanted if i not in present and not _is_done(job.status, i))
+    return tuple(i for i in _wanted(job) if i not in present and not _is_done(job.status, i))
 
 
 def _expires_at(job: Job) -> datetime | None:

@@ -24,7 +24,7 @@ async def check_room(store: JobStore, limits: Limits, job: Job) -> None:
         page = await store.list(wanted, _PAGE, token)
         others = [other for other in page.jobs if other.key != job.key]
         jobs += len(others)
-        workers += sum(other.spec.workers for other in others)
+        workers += sum(other.spec.pods for other in others)
         token = page.next_token
         if not token:
             break
@@ -35,10 +35,10 @@ async def check_room(store: JobStore, limits: Limits, job: Job) -> None:
             f"{jobs} jobs {where} are not finished, the most are {limits.max_jobs}; wait for "
             "some, or cancel them",
         )
-    if workers + job.spec.workers > limits.max_namespace_workers:
+    if workers + job.spec.pods > limits.max_namespace_workers:
         raise LimitExceeded(
             "workers",
             f"the unfinished jobs {where} have {workers} workers and this one wants "
-            f"{job.spec.workers}, the most are {limits.max_namespace_workers}; wait for some, or "
+            f"{job.spec.pods}, the most are {limits.max_namespace_workers}; wait for some, or "
             "ask for fewer",
         )

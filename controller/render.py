@@ -16,7 +16,7 @@ from typing import Any
 
 from controller import overlay
 from controller.carried_agent import carried
-from controller.model import Command, Job, PodOptions, Program, Script, Task
+from controller.model import EVALUATOR, Command, Job, PodOptions, Program, Script, Task
 from controller.restricted import restricted
 from trainer import contract
 
@@ -82,7 +82,7 @@ def kubernetes_settings(controller: str, platform: Platform, controller_ca: str)
 
 def pod_name(job: Job, index: int) -> str:
     """Return the name of a worker's pod: always the same, so that creating twice is once."""
-    return f"{job.key.name}-{index}"
+    return f"{job.key.name}-{'evaluator' if index == EVALUATOR else index}"
 
 
 def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
@@ -132,6 +132,7 @@ def assignment(job: Job, generation: int) -> contract.Assignment:
         init_step=init.step if init else 0,
         rewind_step=rewind.step if rewind else 0,
         rewind_after=rewind.generation if rewind else 0,
+        evaluator=job.spec.evaluator,
     )
 
 
@@ -231,7 +232,7 @@ def _queue(job: Job) -> tuple[dict[str, str], dict[str, str]]:
     labels = {k: asked[k] for k in (LABEL_QUEUE, LABEL_QUEUE_PRIORITY) if k in asked}
     # With the uid, because a group that Kueue has seen finished admits no new pods.
     labels[LABEL_POD_GROUP] = f"{job.key.name}-{job.uid[:8]}"
-    return labels, {ANNOTATION_POD_GROUP_SIZE: str(job.spec.workers)}
+    return labels, {ANNOTATION_POD_GROUP_SIZE: str(job.spec.pods)}
 
 
 def _placement(job: Job) -> dict[str, Any]:

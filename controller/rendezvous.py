@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from controller import accounting, failures, generation, orders, wording
 from controller.group import Look
-from controller.model import Failure, Job, Order, Phase, Reason, Seen, Status
+from controller.model import EVALUATOR, Failure, Job, Order, Phase, Reason, Seen, Status
 from controller.scene import Scene, active_deadline, scene_of
 
 
@@ -89,7 +89,8 @@ def _group(scene: Scene) -> tuple[int, ...]:
     """Return the members of the next generation, () while it cannot start."""
     spec, status = scene.job.spec, scene.job.status
     present = {p.uid for p in scene.seen.pods}
-    if any(m.running for m in scene.seen.members if m.connected and m.pod_uid in present):
+    group = (m for m in scene.seen.members if m.index != EVALUATOR)
+    if any(m.running for m in group if m.connected and m.pod_uid in present):
         return ()  # Somebody still runs what has ended for all others; it is being stopped.
     free = tuple(x.index for x in scene.wanted if _free(x))
     if len(free) == spec.workers:

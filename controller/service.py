@@ -24,7 +24,7 @@ from controller.errors import (
 from controller.history import History
 from controller.limits import Limits
 from controller.logs import Logs
-from controller.model import Job, JobKey, Phase, Rewind, Spec
+from controller.model import EVALUATOR, Job, JobKey, Phase, Rewind, Spec
 from controller.ports import JobStore, SourceWriter, Storage
 from protos.taas.v1 import job_pb2, training_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
@@ -344,6 +344,8 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         most = max(job.spec.workers, max(job.status.members, default=-1) + 1)
         if worker == -1:
             return range(most)
+        if worker == EVALUATOR and job.spec.evaluator:
+            return range(worker, worker + 1)
         if not 0 <= worker < most:
             raise InvalidJob("worker", f"{worker} is not in 0..{most - 1}; -1 means all")
         return range(worker, worker + 1)

@@ -162,6 +162,7 @@ def spec_to_wire(spec: Spec) -> job_pb2.TrainingJobSpec:
         storage=job_pb2.StorageOptions(claim_name=spec.storage_claim),
         init_from=_init_to_wire(spec.init_from),
         rewind=_rewind_to_wire(spec.rewind),
+        evaluator=spec.evaluator,
     )
 
 
@@ -198,6 +199,7 @@ def spec_with_defaults(spec: job_pb2.TrainingJobSpec) -> Spec:
         rewind=Rewind(spec.rewind.step, spec.rewind.generation)
         if spec.HasField("rewind")
         else None,
+        evaluator=spec.evaluator,
     )
 
 

@@ -127,7 +127,8 @@ def _status_pairs(job: TrainingJob, now: datetime) -> Iterable[tuple[str, str]]:
 def _spec_pairs(job: TrainingJob) -> Iterable[tuple[str, str]]:
     spec = job.spec
     least = f" (at least {spec.min_workers})" if spec.min_workers not in (0, spec.workers) else ""
-    yield "workers", f"{spec.workers}{least}"
+    beside = " and an evaluator" if spec.evaluator else ""
+    yield "workers", f"{spec.workers}{least}{beside}"
     yield from _program_pairs(spec)
     if spec.HasField("source"):
         yield "source", f"{spec.source.digest[:12]} ({units.size(spec.source.size_bytes)})"

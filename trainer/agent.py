@@ -265,7 +265,7 @@ class Agent:
                 f"the assignment cannot be read ({error!r}); use one version of the service",
             )
             return
-        if order.cluster[order.position : order.position + 1] != [self._reservation.address]:
+        if not assignment.is_evaluator and self._reservation.address != assignment.address:
             _log.warning(
                 "generation %d expects this worker at an address it does not hold (%s)",
                 order.generation,

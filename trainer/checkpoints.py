@@ -20,6 +20,7 @@ import tensorflow as tf
 from trainer import snapshot
 from trainer.contract import Checkpointing
 from trainer.origins import OriginError, steps_there_are
+from trainer.relay import claimed
 from trainer.retention import kept
 from trainer.saves import RETRY_S, Save, Saves
 from trainer.snapshot import CheckpointError, StorageError, damage, describe, flush
@@ -246,6 +247,7 @@ class Checkpoints:
         may be all there is to look at.
         """
         keep = {manifest.id for manifest in kept(committed(self._paths), self._policy)}
+        keep.add(claimed(self._paths))
         for folder, (step, generation) in self._folders():
             if (
                 folder.name not in keep

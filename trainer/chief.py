@@ -9,7 +9,8 @@ from trainer import progress
 from trainer.checkpoints import Checkpoints, Chosen
 from trainer.contract import Assignment
 from trainer.preparation import paths_of
-from trainer.storage import Manifest
+from trainer.relay import Relay
+from trainer.storage import Evaluated, Manifest
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Chief:
     # Of another thread than the curves, once training has begun.
     insights: progress.Curves
     reports: progress.Reports
+    # None where no evaluator is beside the training.
+    relay: Relay | None = None
     _failing: bool = False
 
     def saved(self, manifest: Manifest) -> None:
@@ -37,6 +40,11 @@ class Chief:
         if not self._failing:
             self.records.notice("CheckpointFailed", why)
         self._failing = True
+
+    def evaluated(self, found: Evaluated) -> None:
+        """Tell of an evaluation on the validation set."""
+        self.records.evaluation("validation", found.step, found.examples, found.metrics)
+        self.curves.point("validation", found.step, found.metrics)
 
     def began(self, step: int, chosen: Chosen | None, skipped: tuple[str, ...]) -> None:
         """Tell from which checkpoint this generation begins, and which ones cannot be used."""
@@ -67,7 +75,10 @@ def chief_of(assignment: Assignment, reports: progress.Reports) -> Chief | None:
         )
         for _ in range(2)
     )
-    return Chief(records, curves, insights, reports)
+    chief = Chief(records, curves, insights, reports)
+    if assignment.evaluator:
+        chief.relay = Relay(paths, chief.evaluated)
+    return chief
 
 
 def checkpoints_of(

@@ -168,10 +168,13 @@ class Assignment:
     # The step that the job is sent back to by the first generation after that one; 0: it is not.
     rewind_step: int = 0
     rewind_after: int = 0
+    # Whether a worker besides the group looks at the validation set.
+    evaluator: bool = False
     # At most one of these is set; without any the job is a task.
     script: Script | None = None
     command: tuple[str, ...] = ()
-    # host:port of every member, in the order of TF_CONFIG; the chief is position 0.
+    # host:port of every member, in the order of TF_CONFIG; the chief is position 0. The evaluator
+    # is no member: its position is -1, and there are none for it.
     cluster: tuple[str, ...] = ()
     position: int = 0
     # The agent's part: absolute folders. The program runs in source_dir.
@@ -184,9 +187,19 @@ class Assignment:
     packages_dir: str = ""
 
     @property
+    def is_evaluator(self) -> bool:
+        """True for the worker that looks at checkpoints beside the group."""
+        return self.position < 0
+
+    @property
     def is_chief(self) -> bool:
         """True for the one member that writes checkpoints, records and the model."""
         return self.position == 0
+
+    @property
+    def address(self) -> str:
+        """Where the others reach this member; "" if it has no place in the cluster."""
+        return self.cluster[self.position] if 0 <= self.position < len(self.cluster) else ""
 
     def tf_config(self) -> str:
         """Return TF_CONFIG of this member, as TensorFlow documents it."""

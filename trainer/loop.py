@@ -186,7 +186,7 @@ class Loop:
         count = max(blocks * block - into, 0) or min(wanted, block - into)
         ends = [self.task.total_steps - self.step]
         intervals = [self.assignment.checkpointing.every_steps]
-        if self._validation:
+        if self._validation and not self.assignment.evaluator:
             intervals.append(self.task.evaluation_interval)
         ends += [n - self.step % n for n in intervals if n > 0]
         furthest = self.assignment.furthest_step
@@ -217,13 +217,16 @@ class Loop:
         if self.chief and (self._pace.due() or final):
             epoch = self.step * self.task.global_batch / self.task.train.size
             self.chief.records.progress(self._pace.progress(self.step, epoch, values))
+            if self.chief.relay:
+                self.chief.relay.look()
             self.chief.curves.flush()
 
     def _looks(self) -> bool:
-        """Tell whether the validation set is looked at after this step."""
+        """Tell whether the group looks at the validation set after this step."""
         final = self.step >= self.task.total_steps
         return self._validation is not None and (
-            final or self.step % self.task.evaluation_interval == 0
+            final
+            or (not self.assignment.evaluator and self.step % self.task.evaluation_interval == 0)
         )
 
     def _due(self) -> bool:

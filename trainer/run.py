@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from trainer import (
+    beside,
     export,
     frozen,
     insights,
@@ -115,7 +117,26 @@ class _Run:
 
     def run(self) -> ExitCode:
         """Join, build, train, evaluate, export."""
-        group = strategy.join(self._assignment)
+        if self._assignment.is_evaluator:
+            return self._watch()
+        learner = self._build(strategy.join(self._assignment))
+        chief = chief_of(self._assignment, self._reports)
+        closing = (chief.insights, chief.curves, chief.records) if chief else ()
+        with progress.closing_all(*closing):
+            return self._train(learner, chief)
+
+    def _watch(self) -> ExitCode:
+        """Look at checkpoints beside the others until asked to stop."""
+        beside.yield_processor()
+        learner = self._build(strategy.alone())
+        with _program(1):
+            watcher = beside.Watcher(self._paths, learner, self._reports)
+        self._stop.guard()
+        watcher.run(self._stop)
+        return ExitCode.SAVED
+
+    def _build(self, group: Any) -> Learner:
+        """Load the program and build its model under a strategy."""
         with _program(self._members):
             # Data that a task draws at random must be the same on every worker.
             keras.utils.set_random_seed(0)
@@ -127,27 +148,23 @@ class _Run:
             keras.utils.set_random_seed(made.seed)
             made, front = frozen.separate(made, self._sharing())
             keras.utils.set_random_seed(made.seed)
-            learner = Learner(made, group, front)
-        chief = chief_of(self._assignment, self._reports)
-        closing = (chief.insights, chief.curves, chief.records) if chief else ()
-        with progress.closing_all(*closing):
-            return self._train(made, learner, chief)
+            return Learner(made, group, front)
 
     def _sharing(self) -> frozen.Sharing:
         return frozen.Sharing(
             self._paths.frozen,
-            self._assignment.position,
-            self._members,
+            max(self._assignment.position, 0),
+            max(self._members, 1),
             # Chunks are no steps, but that they go on shows that nothing hangs.
             on_chunk=lambda done: self._reports.stage(Stage.STARTING, done),
         )
 
-    def _train(self, made: task.Task, learner: Learner, chief: Chief | None) -> ExitCode:
+    def _train(self, learner: Learner, chief: Chief | None) -> ExitCode:
         checkpoints = checkpoints_of(
             self._assignment, chief, then=lambda manifest: self._saved(manifest, learner, chief)
         )
         loop = Loop(
-            task=made,
+            task=learner.task,
             learner=learner,
             checkpoints=checkpoints,
             reports=self._reports,
@@ -165,6 +182,8 @@ class _Run:
         checkpoints.finish()
         if not finished:
             return ExitCode.SAVED
+        if chief and chief.relay:
+            chief.relay.look()
         if chief:
             self._export(learner, loop, chief)
         return ExitCode.DONE

@@ -9,6 +9,11 @@
         variables.*
     logs/worker-0.log                what worker 0 printed, all generations; of more than 32 MiB
     logs/worker-0.log.33554432       the newest goes on here, see trainer.logparts
+    evaluations/new/step-0000001000.g000001.json
+                                     what the evaluator found, and the chief has not told yet
+    evaluations/step-0000001000.g000001.json
+                                     the same, told; both count with the checkpoint's metrics
+    evaluations/looking              the checkpoint that the evaluator has not done with
     frozen/                          outputs of a part of the model that is not trained
     output/                          what the user gets: model/, model.keras, tensorboard/, ...
     work/                            where the chief's script or command runs: the source, and
@@ -23,10 +28,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+# In JobPaths.evaluations: a folder, and a file.
+NEW, LOOKING = "new", "looking"
 # A manifest has a hundred bytes for each of its files; a model of a hundred thousand shards fits.
 MOST_METADATA_BYTES = 16 * 1024 * 1024
 _CHECKPOINT_ID = re.compile(r"step-(\d{10})\.g(\d{6})")
@@ -60,6 +67,11 @@ class JobPaths:
     def checkpoints(self) -> Path:
         """One folder a checkpoint."""
         return self.folder / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """What the evaluator found, one file a checkpoint; see trainer.beside."""
+        return self.folder / "evaluations"
 
     @property
     def logs(self) -> Path:
@@ -127,6 +139,38 @@ def parse_checkpoint_id(text: str) -> tuple[int, int] | None:
 
 # What the wrong kind of JSON document raises: too deep, infinite, or of other types.
 _NO_DOCUMENT = (KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What was found about the validation set with a checkpoint."""
+
+    step: int
+    generation: int
+    examples: int
+    metrics: dict[str, float]
+
+    @property
+    def id(self) -> str:
+        """Folder name of the checkpoint."""
+        return checkpoint_id(self.step, self.generation)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Evaluated:
+        """Parse what `to_json` wrote. Raises ValueError if it is anything else."""
+        try:
+            raw = json.loads(text)
+            metrics = {str(k): float(v) for k, v in raw["metrics"].items()}
+            numbers = (int(raw["step"]), int(raw["generation"]), int(raw["examples"]))
+        except (ValueError, *_NO_DOCUMENT) as error:
+            raise ValueError(f"not an evaluation: {error!r}") from error
+        if not all(0 <= number < 2**31 for number in numbers):
+            raise ValueError("not an evaluation: its numbers are out of range")
+        return Evaluated(*numbers, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,5 +280,17 @@ def committed(paths: JobPaths) -> tuple[Manifest, ...]:
         except (ValueError, OSError):
             continue
         if manifest.id == path.parent.name:
-            manifests.append(manifest)
+            manifests.append(_evaluated(paths, manifest))
     return visible(manifests, read_fences(paths))
+
+
+def _evaluated(paths: JobPaths, manifest: Manifest) -> Manifest:
+    """Return a manifest with what the evaluator found besides what was known when it was saved."""
+    for folder in (paths.evaluations, paths.evaluations / NEW):
+        try:
+            found = Evaluated.from_json(read_small(folder / f"{manifest.id}.json")).metrics
+        except (ValueError, OSError):
+            continue
+        looked = {f"val_{name}": value for name, value in found.items()}
+        return replace(manifest, metrics={**manifest.metrics, **looked})
+    return manifest

@@ -47,6 +47,12 @@ def join(assignment: contract.Assignment) -> tf.distribute.MultiWorkerMirroredSt
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
+def alone() -> tf.distribute.MirroredStrategy:
+    """Return a strategy of this process alone, on all GPUs that it has."""
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    return tf.distribute.MirroredStrategy(gpus or ["CPU:0"])
+
+
 def prepare(assignment: contract.Assignment) -> None:
     """Do what must come before the strategy is built. Raises PeerLost as `join` does."""
     os.environ["TF_CONFIG"] = assignment.tf_config()

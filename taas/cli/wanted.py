@@ -38,6 +38,11 @@ def add_job_options(parser: Any) -> None:
     job.add_argument("--name", help="name of the job; by default made from the folder's name")
     job.add_argument("--workers", type=int, metavar="N", help="number of workers (default 1)")
     job.add_argument("--min-workers", type=int, metavar="N", help="go on with as few as this")
+    job.add_argument(
+        "--evaluator",
+        action="store_true",
+        help="look at the validation set beside the training, by a worker of its own",
+    )
     job.add_argument("--module", metavar="FILE", help="task module in the folder (task.py)")
     job.add_argument("--script", metavar="FILE", help="script in the folder, instead of a task")
     job.add_argument(
@@ -178,6 +183,8 @@ def _apply_options(spec: TrainingJobSpec, args: Any) -> None:
         if args.workers < 1:
             raise InvalidRequest.of("--workers", f"{args.workers} is not at least 1")
         spec.workers = args.workers
+    if args.evaluator:
+        spec.evaluator = True
     if args.min_workers is not None:
         spec.min_workers = args.min_workers
     if args.max_restarts is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from controller.model import Failure, Outcome, Reason
+from controller.model import EVALUATOR, Failure, Outcome, Reason
 from tests.scenarios import world as w
 from tests.scenarios.world import World
 
@@ -79,7 +79,7 @@ def _one(name: str, event: Event) -> tuple[str, Event]:
     return name, event
 
 
-_indexes = st.integers(0, 2)
+_anyone = st.integers(0, 2) | st.just(EVALUATOR)
 _good = st.sampled_from(
     # The first is what a failing life shrinks to.
     [_one("nothing", lambda world: world)]
@@ -91,23 +91,23 @@ _good = st.sampled_from(
 _faults = st.one_of(
     st.builds(
         lambda i, e: _one(f"worker {i} ends {e[1]}", _ends(i, e)),
-        _indexes,
+        _anyone,
         st.sampled_from(_BAD_ENDS),
     ),
-    _indexes.map(lambda i: _one(f"pod {i} fails", lambda world: w.fails(world, i))),
-    _indexes.map(lambda i: _one(f"pod {i} vanishes", lambda world: w.vanish(world, i))),
-    _indexes.map(lambda i: _one(f"pod {i} refused", lambda world: w.deny(world, i))),
+    _anyone.map(lambda i: _one(f"pod {i} fails", lambda world: w.fails(world, i))),
+    _anyone.map(lambda i: _one(f"pod {i} vanishes", lambda world: w.vanish(world, i))),
+    _anyone.map(lambda i: _one(f"pod {i} refused", lambda world: w.deny(world, i))),
     st.just(_one("all pods allowed", lambda world: replace(world, denied=frozenset()))),
-    _indexes.map(lambda i: _one(f"pod {i} leaves", lambda world: w.ask_to_leave(world, i))),
-    _indexes.map(lambda i: _one(f"agent {i} silent", _reach(i, reachable=False))),
+    _anyone.map(lambda i: _one(f"pod {i} leaves", lambda world: w.ask_to_leave(world, i))),
+    _anyone.map(lambda i: _one(f"agent {i} silent", _reach(i, reachable=False))),
     st.builds(
         lambda i, hangs_up: _one(f"node {i} cut off", _cut_off(i, hangs_up=hangs_up)),
-        _indexes,
+        _anyone,
         st.booleans(),
     ),
-    _indexes.map(lambda i: _one(f"agent {i} hangs up", _reach(i, reachable=False, hangs_up=True))),
-    _indexes.map(lambda i: _one(f"agent {i} returns", _reach(i, reachable=True))),
-    _indexes.map(lambda i: _one(f"worker {i} completes", _complete(i))),
+    _anyone.map(lambda i: _one(f"agent {i} hangs up", _reach(i, reachable=False, hangs_up=True))),
+    _anyone.map(lambda i: _one(f"agent {i} returns", _reach(i, reachable=True))),
+    _anyone.map(lambda i: _one(f"worker {i} completes", _complete(i))),
     st.just(_one("controller restarts", w.restart)),
     st.sampled_from([_one(f"later {s}", _later(s)) for s in (20, 40, 400)]),
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from controller.model import Phase, Reason, Spec
+from controller.model import Phase, Reason, Spec, Status
 from controller.plan import plan
 from controller.rendezvous import rendezvous
 from tests.properties import events
@@ -26,6 +26,7 @@ specs = st.builds(
     progress_deadline_s=st.just(60),
     start_deadline_s=st.just(600),
     active_deadline_s=st.sampled_from([None, None, None, 300]),
+    evaluator=st.booleans(),
 )
 _lively = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -142,3 +143,25 @@ def test_a_job_that_is_deleted_leaves_nothing(spec: Spec, life: list[events.Mome
             break
     assert world.forgotten
     assert not world.pods
+
+
+@settings(_lively, max_examples=60)
+@given(specs, events.lives)
+def test_the_training_never_notices_the_evaluator(spec: Spec, life: list[events.Moment]) -> None:
+    alone, accompanied = (w.submit(replace(spec, evaluator=beside)) for beside in (False, True))
+    for (name, event), dies_after in life:
+        note(name)
+        alone, _ = w.reconcile(event(alone), dies_after=dies_after)
+        accompanied, _ = w.reconcile(event(accompanied), dies_after=dies_after)
+        assert _of_the_training(accompanied) == _of_the_training(alone)
+
+
+def _of_the_training(world: World) -> Status:
+    """Return the status without what the evaluator changes: how many pods there have been, and
+    when the last one has left a suspended job, which is an event and a part of the time."""
+    status = replace(
+        world.job.status, addresses=(), message="", last_event=0, ledger=Status().ledger
+    )
+    if status.phase in (Phase.SUSPENDING, Phase.SUSPENDED):
+        return replace(status, phase=Phase.SUSPENDED, phase_since=None)
+    return status

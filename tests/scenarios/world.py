@@ -67,6 +67,7 @@ class Pod:
     trainer: Trainer | None = None
     exited: ExitedSeen | None = None
     released: bool = False
+    beside: int = 0  # The generation whose checkpoints it looks at, as the evaluator.
     port: int = 1  # Held for the next trainer; another one once that has started.
 
     @property
@@ -195,7 +196,7 @@ def _member(world: World, pod: Pod, before: MemberSeen | None) -> MemberSeen:
         address=pod.address,
         connected=True,
         heard=world.now,
-        running=trainer.generation if trainer else 0,
+        running=trainer.generation if trainer else pod.beside,
         stage=trainer.stage if trainer else Stage.STARTING,
         step=trainer.step if trainer else 0,
         step_since=trainer.moved if trainer else None,
@@ -252,9 +253,11 @@ def _deliver(world: World, order: Order) -> World:
 def _start(world: World, pod: Pod, order: StartOrder) -> World:
     if pod.newest >= order.generation or pod.seen.deleting:
         return world
+    assert order.generation == world.job.status.generation, "started before it was stored"
+    if order.position < 0:
+        return change(world, replace(pod, newest=order.generation, beside=order.generation))
     others = {t.generation for t in world.trainers} - {order.generation}
     assert not others, f"generation {order.generation} starts while {others} runs"
-    assert order.generation == world.job.status.generation, "started before it was stored"
     assert all(t.cluster == order.cluster for t in world.trainers), "two ideas of the group"
     assert order.cluster[order.position] == pod.address, "sent to another's place"
     members = world.job.status.members
@@ -264,6 +267,8 @@ def _start(world: World, pod: Pod, order: StartOrder) -> World:
 
 
 def _stop(world: World, pod: Pod, order: StopOrder) -> World:
+    if pod.beside == order.generation:
+        return ends(world, pod.index, Outcome.STOPPED)
     trainer = pod.trainer
     if trainer is None:
         if pod.newest < order.generation:
@@ -293,6 +298,9 @@ def change(world: World, pod: Pod) -> World:
 def ends(world: World, index: int, outcome: Outcome, failure: Failure | None = None) -> World:
     """Let the trainer of a worker end."""
     pod = find(world, index)
+    if pod is not None and pod.beside:
+        exited = ExitedSeen(pod.beside, outcome, 0, failure)
+        return change(world, replace(pod, beside=0, exited=exited))
     if pod is None or pod.trainer is None:
         return world
     trainer = pod.trainer
@@ -308,7 +316,7 @@ def fails(world: World, index: int, reason: str = "Error", message: str = "") ->
     if pod is None or not pod.runs:
         return world
     seen = replace(pod.seen, phase=PodPhase.FAILED, reason=reason, message=message)
-    return _hang_up(change(world, replace(pod, seen=seen, trainer=None)), index)
+    return _hang_up(change(world, replace(pod, seen=seen, trainer=None, beside=0)), index)
 
 
 def vanish(world: World, index: int) -> World:

@@ -58,6 +58,16 @@ BAD_SPECS = [
     BadSpec(
         "no program", {"task": None}, "task", "program: set exactly one of task, script, command"
     ),
+    BadSpec(
+        "evaluator of a script",
+        {"task": None, "script": {"path": "t.py"}, "evaluator": True},
+        "evaluator",
+    ),
+    BadSpec(
+        "evaluator of a command",
+        {"task": None, "command": {"words": ["a"]}, "evaluator": True},
+        "evaluator",
+    ),
     _script("no script", "script.path"),
     _script("script up", "script.path", path="../train.py"),
     _script("script, no .py", "script.path", path="train"),

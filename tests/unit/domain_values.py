@@ -182,6 +182,7 @@ specs = st.builds(
     storage_claim=texts.filter(bool),
     init_from=st.none() | st.builds(InitFrom, texts, int64s),
     rewind=st.none() | st.builds(Rewind, int64s, int32s),
+    evaluator=st.booleans(),
 )
 # A command has no deadline for steps.
 specs |= st.builds(

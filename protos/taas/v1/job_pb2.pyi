@@ -102,7 +102,7 @@ class TrainingJob(_message.Message):
     def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[TrainingJobSpec, _Mapping]] = ..., status: _Optional[_Union[TrainingJobStatus, _Mapping]] = ...) -> None: ...
 
 class TrainingJobSpec(_message.Message):
-    __slots__ = ("task", "script", "command", "source", "workers", "min_workers", "elastic_wait_seconds", "init_from", "rewind", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage")
+    __slots__ = ("task", "script", "command", "source", "workers", "min_workers", "elastic_wait_seconds", "init_from", "rewind", "parameters", "env", "checkpoints", "max_restarts", "active_deadline_seconds", "start_deadline_seconds", "progress_deadline_seconds", "ttl_seconds_after_finished", "suspend", "cancel", "grace_seconds", "pod", "storage", "evaluator")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class TrainingJobSpec(_message.Message):
     GRACE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FIELD_NUMBER: _ClassVar[int]
+    EVALUATOR_FIELD_NUMBER: _ClassVar[int]
     task: TaskProgram
     script: ScriptProgram
     command: CommandProgram
@@ -161,7 +162,8 @@ class TrainingJobSpec(_message.Message):
     grace_seconds: int
     pod: PodOptions
     storage: StorageOptions
-    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., script: _Optional[_Union[ScriptProgram, _Mapping]] = ..., command: _Optional[_Union[CommandProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., elastic_wait_seconds: _Optional[int] = ..., init_from: _Optional[_Union[InitFrom, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ...) -> None: ...
+    evaluator: bool
+    def __init__(self, task: _Optional[_Union[TaskProgram, _Mapping]] = ..., script: _Optional[_Union[ScriptProgram, _Mapping]] = ..., command: _Optional[_Union[CommandProgram, _Mapping]] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., workers: _Optional[int] = ..., min_workers: _Optional[int] = ..., elastic_wait_seconds: _Optional[int] = ..., init_from: _Optional[_Union[InitFrom, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., checkpoints: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., max_restarts: _Optional[int] = ..., active_deadline_seconds: _Optional[int] = ..., start_deadline_seconds: _Optional[int] = ..., progress_deadline_seconds: _Optional[int] = ..., ttl_seconds_after_finished: _Optional[int] = ..., suspend: bool = ..., cancel: bool = ..., grace_seconds: _Optional[int] = ..., pod: _Optional[_Union[PodOptions, _Mapping]] = ..., storage: _Optional[_Union[StorageOptions, _Mapping]] = ..., evaluator: bool = ...) -> None: ...
 
 class TaskProgram(_message.Message):
     __slots__ = ("module",)

@@ -17,6 +17,8 @@ class Small(Params):
     batch: int = 24
     seed: int = 7
     fail: str = ""
+    # Steps between looks at a validation set; 0: there is none.
+    validate_every: int = 0
 
 
 def task(params: Small) -> Task:
@@ -46,6 +48,8 @@ def task(params: Small) -> Task:
         metrics=["accuracy"],
         train=data.arrays(points[:800], corners[:800]),
         test=data.arrays(points[800:], corners[800:]),
+        validation=data.arrays(points[800:], corners[800:]) if params.validate_every else None,
+        evaluate_every=params.validate_every,
         global_batch=params.batch,
         steps=params.steps,
         seed=params.seed,
