@@ -100,5 +100,7 @@ def _counted(scene: Scene, ledger: Ledger) -> Ledger:
     began = chief is not None and chief.stage not in (Stage.STARTING, Stage.RESTORING)
     if chief is None or not began or newest.generation != scene.job.status.generation - 1:
         return ledger
-    steps = max(0, ledger.furthest_step - chief.base_step)
-    return ledger.with_paid(replace(newest, steps=steps))
+    # A checkpoint may be of later steps than any that was told of.
+    furthest = max(ledger.furthest_step, chief.base_step)
+    cost = replace(newest, steps=furthest - chief.base_step)
+    return replace(ledger.with_paid(cost), furthest_step=furthest)

@@ -15,7 +15,7 @@ from tensorflow.python.eager import context
 from tests.training import groups, programs
 from trainer import data, loop, progress, snapshot, stopping, task
 from trainer.checkpoints import Checkpoints
-from trainer.contract import Checkpointing
+from trainer.contract import Assignment, Checkpointing
 from trainer.learner import Learner
 from trainer.storage import JobPaths
 
@@ -38,10 +38,23 @@ def _train(devices: int, source: str, folder: str) -> None:
     keras.utils.set_random_seed(3)
     learner = Learner(task.load(Path(source), "task.py", {}), strategy)
     reports = progress.Reports(None)
+    assignment = Assignment(
+        namespace="default",
+        job="test",
+        job_uid="uid",
+        generation=1,
+        module="task.py",
+        source_digest="",
+        checkpointing=Checkpointing(every_seconds=3600),
+        storage_root=folder,
+    )
     paths = JobPaths(Path(folder), "default", "test", "uid")
-    policy = Checkpointing(every_seconds=3600)
     checkpoints = Checkpoints(
-        paths, generation=1, policy=policy, on_saved=lambda _: None, on_failed=lambda _: None
+        paths,
+        generation=1,
+        policy=assignment.checkpointing,
+        on_saved=lambda _: None,
+        on_failed=lambda _: None,
     )
     chief = loop.Chief(
         progress.Records(paths.record_file(1), generation=1, reports=reports),
@@ -53,7 +66,7 @@ def _train(devices: int, source: str, folder: str) -> None:
         task=learner.task,
         learner=learner,
         checkpoints=checkpoints,
-        policy=policy,
+        assignment=assignment,
         reports=reports,
         stop=stop,
         chief=chief,

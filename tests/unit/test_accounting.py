@@ -115,6 +115,15 @@ def test_how_many_steps_are_made_again_is_told_by_the_chief() -> None:
     assert status.ledger.lost.recompute == 1.0
 
 
+def test_a_checkpoint_of_later_steps_than_were_told_of_is_the_furthest() -> None:
+    books = Ledger(Part.START, T0, furthest_step=30).interrupted(
+        replace(look(running(), seen(agent(0, running=1), killed(0))).ledger.restarts[0]), T0, T0
+    )
+    chief = agent(0, running=2, stage=Stage.TRAINING, step=51, base_step=50)
+    ledger = look(running(2, ledger=books), seen(chief, agent(1, running=2)), 4).ledger
+    assert (ledger.restarts[0].steps, ledger.furthest_step) == (0, 50)
+
+
 def test_a_planned_stop_is_a_cost_with_no_failure() -> None:
     status = look(running(ledger=BOOKS), at_stage(Stage.TRAINING), 5, suspend=True)
     (cost,) = status.ledger.restarts
