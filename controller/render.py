@@ -90,7 +90,7 @@ def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     core = _core(job, index, settings)
     if settings.platform is None:
         return core
-    pod = overlay.merge(core, _platform(job, settings.platform))
+    pod = overlay.merge(core, _platform(job, index, settings.platform))
     if job.spec.pod.template:
         pod = overlay.merge(pod, json.loads(job.spec.pod.template))
     pod = overlay.merge(pod, core)
@@ -206,9 +206,9 @@ def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
     ]
 
 
-def _platform(job: Job, platform: Platform) -> dict[str, Any]:
+def _platform(job: Job, index: int, platform: Platform) -> dict[str, Any]:
     """Return what every pod on Kubernetes has. Passes the `restricted` Pod Security Standard."""
-    labels, annotations = _queue(job)
+    labels, annotations = _queue(job, index)
     return {
         "metadata": {
             "labels": labels,
@@ -224,15 +224,20 @@ def _platform(job: Job, platform: Platform) -> dict[str, Any]:
     }
 
 
-def _queue(job: Job) -> tuple[dict[str, str], dict[str, str]]:
-    """Return labels and annotations by which Kueue admits all pods of a job together."""
+def _queue(job: Job, index: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Return labels and annotations by which Kueue admits all workers of a job together.
+
+    The evaluator is admitted by itself: it is made once they train, and a group waits for all.
+    """
     asked = dict(job.labels)
     if LABEL_QUEUE not in asked:
         return {}, {}
     labels = {k: asked[k] for k in (LABEL_QUEUE, LABEL_QUEUE_PRIORITY) if k in asked}
+    if index == EVALUATOR:
+        return labels, {}
     # With the uid, because a group that Kueue has seen finished admits no new pods.
     labels[LABEL_POD_GROUP] = f"{job.key.name}-{job.uid[:8]}"
-    return labels, {ANNOTATION_POD_GROUP_SIZE: str(job.spec.pods)}
+    return labels, {ANNOTATION_POD_GROUP_SIZE: str(job.spec.workers)}
 
 
 def _placement(job: Job) -> dict[str, Any]:

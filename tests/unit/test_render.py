@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller.model import CheckpointPolicy, Command, PodOptions, Script, Source, Task
+from controller.model import EVALUATOR, CheckpointPolicy, Command, PodOptions, Script, Source, Task
 from controller.render import Platform, PodSettings, assignment, kubernetes_settings, render
 from tests.builders import job
 from trainer import contract
@@ -202,6 +202,17 @@ def test_any_other_image_gets_the_agent_from_the_installations_own() -> None:
         (worker,) = pod["spec"]["containers"]
         assert worker["image"] == "team/tensorflow:1"
         assert worker["command"][-1].endswith("exec python3 -m trainer.carried")
+
+
+def test_the_workers_of_a_queued_job_do_not_wait_for_its_evaluator() -> None:
+    queued = replace(job(workers=3, evaluator=True), labels=(("kueue.x-k8s.io/queue-name", "q"),))
+    worker = render(queued, 0, KUBERNETES)["metadata"]
+    evaluator = render(queued, EVALUATOR, KUBERNETES)["metadata"]
+    assert worker["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "3"
+    assert "kueue.x-k8s.io/pod-group-name" in worker["labels"]
+    assert evaluator["labels"]["kueue.x-k8s.io/queue-name"] == "q"
+    for name in (*evaluator["labels"], *evaluator["annotations"]):
+        assert "pod-group" not in name
 
 
 def test_only_jobs_in_a_queue_are_labelled_for_it() -> None:
