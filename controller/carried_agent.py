@@ -15,8 +15,11 @@ NAME = "taas-agent"
 # Where the trainer image has the code, and where the pod gets it.
 CODE = "/opt/taas/code"
 PATH = "/taas/agent"
-# The shell keeps what the image itself has on the path; Kubernetes cannot refer to that.
-_START = f'PYTHONPATH="{PATH}${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -m trainer.carried'
+# The shell keeps what the image itself has on the path; Kubernetes cannot refer to that. Python
+# looks for modules in the present folder first, where the image may have a `trainer` of its own.
+_START = (
+    f'cd {PATH} && PYTHONPATH="{PATH}${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -m trainer.carried'
+)
 
 
 def carried(container: str, image: str, pull_policy: str) -> dict[str, Any]:

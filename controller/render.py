@@ -171,7 +171,7 @@ def _core(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
             "containers": [
                 {
                     "name": CONTAINER,
-                    "command": [settings.python, "-m", "trainer.agent"],
+                    "command": [settings.python, "-P", "-m", "trainer.agent"],
                     "env": _env(job, index, settings),
                 }
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -195,6 +196,11 @@ class Assignment:
     def is_chief(self) -> bool:
         """True for the one member that writes checkpoints, records and the model."""
         return self.position == 0
+
+    @property
+    def program_dir(self) -> str:
+        """The folder of the task's or script's file, where its other modules lie."""
+        return os.path.dirname(os.path.join(self.source_dir, self.module))
 
     @property
     def address(self) -> str:

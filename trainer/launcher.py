@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainer import import_path
 from trainer.children import Children
 from trainer.contract import Assignment, permitted_env
 
@@ -197,6 +198,8 @@ class Launcher:
                 stdout=sys.stderr,
                 pass_fds=(theirs.fileno(),),
                 env={**self._base_env, **env},
+                # `python -m` looks for modules there first.
+                cwd=import_path.ROOT,
             )
         except OSError:
             ours.close()

@@ -16,6 +16,7 @@ from trainer import (
     beside,
     export,
     frozen,
+    import_path,
     insights,
     keras_compat,
     progress,
@@ -140,6 +141,7 @@ class _Run:
         with _program(self._members):
             # Data that a task draws at random must be the same on every worker.
             keras.utils.set_random_seed(0)
+            import_path.make_way([self._assignment.program_dir])
             made = task.load(
                 Path(self._assignment.source_dir),
                 self._assignment.module,

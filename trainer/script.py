@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras
 
-from trainer import progress, strategy, tracebacks
+from trainer import import_path, progress, strategy, tracebacks
 from trainer.chief import chief_of
 from trainer.contract import Assignment, ExitCode, Stage
 from trainer.script_fit import Fits
@@ -90,6 +90,7 @@ class _Run:
             code = compile(file.read(), str(self._file), "exec")
         # Workers that shuffle by different numbers would not see the same global batches.
         keras.utils.set_random_seed(zlib.crc32(self._assignment.job_uid.encode()))
+        import_path.make_way(sys.path)
         try:
             with self._group.around_script():
                 exec(code, module.__dict__)

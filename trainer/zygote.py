@@ -37,7 +37,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from trainer import lifeline, requirements
+from trainer import import_path, lifeline, requirements
 from trainer.contract import (
     ENV_OUTPUT_DIR,
     ENV_REPORT_FD,
@@ -210,7 +210,6 @@ def _become_trainer(
         lifeline.name_process("taas-trainer")
         _prefer_as_victim()
         assignment = Assignment.from_json(json.dumps(request["assignment"]))
-        enter(assignment, report=descriptors[2])
         code = _run(entry, assignment, descriptors[2])
     except BaseException:
         traceback.print_exc()
@@ -252,22 +251,13 @@ def enter(assignment: Assignment, *, report: int) -> None:
     os.environ.update(permitted_env(assignment.env))
     os.environ["TF_CONFIG"] = assignment.tf_config()
     os.environ[ENV_REPORT_FD] = str(report)
-    # `python -m` put the agent's folder first; the service's own packages stay reachable, but
-    # behind everything of the program's.
-    if sys.path and sys.path[0] in ("", os.getcwd()):
-        sys.path.append(os.getcwd())
-        del sys.path[0]
-    folder = assignment.source_dir
-    if assignment.packages_dir:
-        _add_packages(Path(assignment.packages_dir))
     if assignment.output_dir:
         os.environ[ENV_OUTPUT_DIR] = assignment.output_dir
-    if assignment.script:
-        # As `python path/to/script.py` does it.
-        folder = str(Path(folder, assignment.module).parent)
-    sys.path.insert(0, folder)
-    sys.argv = [assignment.module, *(assignment.script.arguments if assignment.script else ())]
     os.chdir(assignment.source_dir)
+    import_path.begin_with(assignment.program_dir)
+    if assignment.packages_dir:
+        _add_packages(Path(assignment.packages_dir))
+    sys.argv = [assignment.module, *(assignment.script.arguments if assignment.script else ())]
     if "numpy" in sys.modules:
         # Every fork would draw the same "random" numbers; Python's own are reseeded by Python.
         sys.modules["numpy"].random.seed()
@@ -292,6 +282,8 @@ def _run(entry: str, assignment: Assignment, report: int) -> int:
         message = f"the trainer cannot be imported in this image: {details.splitlines()[-1]}"
         _report(report, type=Report.FAILURE, message=message, details=details)
         return _leaving(report, ExitCode.INVALID)
+    # Not before: a module of the program's may have the name of one that the trainer imports.
+    enter(assignment, report=report)
     try:
         # Only of a trainer that comes back is it known that the number is its own.
         return _leaving(report, trainer(assignment))

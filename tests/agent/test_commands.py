@@ -10,6 +10,7 @@ import pytest
 from agent_world import Controller, StartWorker, Worker, publish_files
 
 from protos.taas.v1 import worker_service_pb2 as wire
+from trainer import import_path
 from trainer.contract import Assignment, Reason
 from trainer.storage import JobPaths
 
@@ -20,6 +21,11 @@ print("facts", json.dumps({"arguments": sys.argv[1:], "tf": json.loads(os.enviro
       "cwd": os.getcwd(), "mine": os.environ["MINE"]}))
 open("beside.txt", "w").write("beside")
 open(os.path.join(os.environ["TAAS_OUTPUT_DIR"], "direct.txt"), "w").write("direct")
+"""
+# As the examples for Google's and Kubeflow's services have it.
+_TRAINER = """
+import os, trainer, trainer.net
+print("mine:", trainer.net.NAME, "path:", os.environ.get("PYTHONPATH"))
 """
 _WAIT = """
 import signal, sys, time
@@ -33,6 +39,7 @@ while True:
 def start(worker: Worker, *command: str, position: int = 0, generation: int = 1) -> wire.Start:
     """Return the order to run a command."""
     files = {"tell.py": _TELL, "wait.py": _WAIT, "run.sh": "#!/bin/sh\nexit 3\n"}
+    files |= {"trainer/task.py": _TRAINER, "trainer/net.py": "NAME = 'net'\n"}
     cluster = ("127.0.0.1:1", "127.0.0.1:2")
     assignment = Assignment(
         namespace=worker.namespace,
@@ -77,6 +84,17 @@ async def test_a_command_gets_its_place_and_only_the_chiefs_files_are_kept(
     assert names_in(output_of(worker)) == (["beside.txt", "direct.txt"] if position == 0 else [])
     assert "beside.txt" in names_in(Path(facts["cwd"]))
     assert "cold" not in log
+
+
+async def test_a_command_may_be_a_module_that_is_called_as_one_of_ours(
+    controller: Controller, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(PYTHONPATH=f"{import_path.ROOT}:/elsewhere")
+    await controller.hello()
+    controller.order(start=start(worker, "python", "-m", "trainer.task"))
+    exited = await controller.exited(1)
+    assert exited.outcome == wire.OUTCOME_DONE, worker.log_file.read_text()
+    assert "mine: net path: /elsewhere" in worker.log_file.read_text()
 
 
 async def test_the_job_counts_as_running_while_its_command_does(

@@ -39,7 +39,7 @@ def test_manifest() -> None:
             "containers": [
                 {
                     "name": "worker",
-                    "command": ["py", "-m", "trainer.agent"],
+                    "command": ["py", "-P", "-m", "trainer.agent"],
                     "env": [
                         {"name": "TAAS_NAMESPACE", "value": "default"},
                         {"name": "TAAS_JOB", "value": "job"},
