@@ -69,7 +69,9 @@ def _state_changes(before: Status, after: Status) -> tuple[StateChange, ...]:
             ),
         )
     found_cause = failure is not None and after.phase is Phase.RESTARTING
-    if before.phase is after.phase and not found_cause and not started_anew:
+    # Whoever watches the job hears of a full disk from here: records wait until there is room.
+    turned = (before.storage_trouble is None) is not (after.storage_trouble is None)
+    if before.phase is after.phase and not (found_cause or started_anew or turned):
         return ()
     return (_change(before, after.phase, after.generation, after.message, failure),)
 

@@ -458,7 +458,8 @@ Order = StartOrder | StopOrder | ReleaseOrder
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """The job went from one phase to another."""
+    """The job went from one phase to another; or stays in one, and something else about it is
+    worth telling: the cause of a restart was found, saving begins to fail or works again."""
 
     before: Phase
     after: Phase

@@ -219,7 +219,8 @@ def _state_lines(change: StateChange) -> Iterator[Text]:
     failed = change.to in (PHASE_FAILED, PHASE_CANCELLED)
     if change.HasField("failure"):
         yield from failure_lines(change.failure, style="red" if failed else "yellow")
-    if change.to in (PHASE_RESTARTING, PHASE_SUSPENDED):
+    turned = getattr(change, "from") == change.to
+    if turned or change.to in (PHASE_RESTARTING, PHASE_SUSPENDED):
         yield Text(f"{names.phase_name(change.to).lower()}: {units.harmless(change.message)}")
 
 

@@ -57,13 +57,14 @@ class Picture:
         return self
 
     def _after_state(self, change: StateChange) -> Picture:
-        # What was said while running (steps, say) does not hold in another phase.
+        # Who reads "running" needs no words, unless something about it is not as it should be.
+        former = getattr(change, "from")
         return replace(
             self,
             phase=change.to,
-            message="" if change.to == PHASE_RUNNING else change.message,
+            message="" if former != change.to == PHASE_RUNNING else change.message,
             generation=max(self.generation, change.generation),
-            restarts=self.restarts + (change.to == PHASE_RESTARTING),
+            restarts=self.restarts + (former != change.to == PHASE_RESTARTING),
             failure=change.failure if change.HasField("failure") else self.failure,
         )
 

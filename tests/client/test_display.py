@@ -11,7 +11,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from protos.taas.v1.history_pb2 import Event, Notice, Record, Restored
-from protos.taas.v1.job_pb2 import LostTime, Progress, RestartCost, TrainingJob, WorkerState
+from protos.taas.v1.job_pb2 import (
+    PHASE_RESTARTING,
+    PHASE_RUNNING,
+    PHASE_STARTING,
+    LostTime,
+    Progress,
+    RestartCost,
+    TrainingJob,
+    WorkerState,
+)
 from taas import names, picture, plain, tables, units
 from taas.display import LiveDisplay
 from taas.errors import InvalidRequest
@@ -86,6 +95,31 @@ def test_the_details_of_a_job_say_what_its_restarts_cost() -> None:
     lines = list(tables.job_details(job, now=datetime.now(UTC)))
     assert "lost:       1m 01s (stop 0.2 s, start 1m 01s)" in lines
     assert "goodput:    90.0% of the time new steps were made" in lines
+
+
+def test_what_turns_while_a_job_runs_is_a_line_that_stays() -> None:
+    why = "training with 2 workers; checkpoints cannot be saved: No space left on device"
+    picture = Picture()
+    console = Console(file=io.StringIO(), width=120)
+    with LiveDisplay(console, "job", picture) as display:
+        for event in (
+            events.state(PHASE_STARTING, PHASE_RUNNING, "training with 2 workers"),
+            events.state(PHASE_RUNNING, PHASE_RUNNING, why),
+        ):
+            display.event(event)
+            picture = picture.after(event)
+    assert f"running: {why}" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert picture.message == why
+
+
+def test_a_cause_that_is_found_later_is_no_second_restart() -> None:
+    picture = Picture()
+    for event in (
+        events.state(PHASE_RUNNING, PHASE_RESTARTING, "looking for the cause"),
+        events.state(PHASE_RESTARTING, PHASE_RESTARTING, "worker 1 was killed"),
+    ):
+        picture = picture.after(event)
+    assert picture.restarts == 1
 
 
 @pytest.mark.parametrize(

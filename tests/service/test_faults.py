@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from protos.taas.v1.job_pb2 import CheckpointPolicy, LostTime, TrainingJobSpec
 from taas import Client, Phase
-from tests.service.world import BOUND_S, TASK, Service, Story, until
+from tests.service.world import BOUND_S, TASK, Service, Story, following, until
 
 
 def submit(client: Client, name: str) -> None:
@@ -34,18 +33,6 @@ def calm(service: Service) -> dict[str, float]:
     story.check()
     assert client.get("calm").status.restarts == 0
     return story.test
-
-
-def watch(client: Client, name: str, story: Story) -> threading.Thread:
-    """Follow a job in the background, over restarts of the controller."""
-
-    def follow() -> None:
-        for event in client.watch(name, reconnect_for_s=BOUND_S):
-            story.events.append(event)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    return thread
 
 
 def at_once(story: Story) -> None:
@@ -151,7 +138,7 @@ def test_kills_change_nothing_about_the_result(
     """One life with a kill at each of the moments."""
     client, story = service.client(), Story()
     submit(client, name)
-    watching = watch(client, name, story)
+    watching = following(client, name, story)
     for moment in (at_once, after_a_step, after_a_checkpoint):
         moment(story)
         fault(service, name)

@@ -2,60 +2,34 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import taas
-from protos.taas.v1.job_pb2 import CheckpointPolicy, TrainingJobSpec
-from tests.service.world import BOUND_S, TASK, Service, Story, until
-
-# A file system of its own for the storage, seen by the service and its workers alone.
-SMALL_DISK = (
-    *("unshare", "--map-root-user", "--mount", "sh", "-c"),
-    'mkdir -p "$0" && mount -t tmpfs -o size=16m taas "$0" && exec "$@"',
-)
+from protos.taas.v1.job_pb2 import PHASE_RUNNING, CheckpointPolicy, TrainingJobSpec
+from tests.service.small_disk import disk, fill, small_disk
+from tests.service.world import BOUND_S, TASK, Service, Story, following, until
 
 
 @pytest.fixture
 def small() -> Iterator[Service]:
     """A running service whose storage is a disk of 16 MB."""
-    home = Path(tempfile.mkdtemp(prefix="taas-"))
-    service = Service(home, wrapper=(*SMALL_DISK, f"{home}/storage"))
-    service.start()
-    yield service
-    service.close()
-
-
-def disk(service: Service) -> Path:
-    """Return the storage as the service sees it."""
-    assert service.controller is not None
-    return Path(f"/proc/{service.controller.pid}/root{service.home}/storage")
-
-
-def fill(service: Service) -> Path:
-    """Take all room that is left; return the file to be removed."""
-    path = disk(service) / "hog"
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 16, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-    return path
+    with small_disk(16) as service:
+        yield service
 
 
 def storage_failing(job: Any) -> Any:
     (condition,) = [c for c in job.status.conditions if c.type == "StorageFailing"]
     return condition
+
+
+def said(story: Story, text: str) -> bool:
+    """Say whether a watcher was told so of the job as it runs."""
+    return any(text in e.state.message for e in story.events if e.state.to == PHASE_RUNNING)
 
 
 def submit(client: taas.Client, name: str) -> None:
@@ -72,13 +46,16 @@ def test_a_full_disk_is_said_and_waited_for(small: Service) -> None:
 
     submit(client, "job")
     until(lambda: client.checkpoints("job"), "a checkpoint")
-    hog = fill(small)
+    told = Story()
+    following(client, "job", told)
+    hog = fill(disk(small))
     job = until(
         lambda: (j := client.get("job")) and storage_failing(j).status == "True" and j,
         "the condition",
     )
     assert "No space left on device" in storage_failing(job).message
     assert job.status.restarts == 0, "training does not go on"
+    until(lambda: said(told, "No space left on device"), "a watcher to be told while it lasts")
     committed = client.checkpoints("job")
     # A generation that begins now cannot promise anything, and is not the program's fault.
     trainer = until(lambda: small.trainer("job", 1), "the trainer")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -160,3 +161,15 @@ class Story:
         phases = [e.state for e in self.events if e.HasField("state")]
         for earlier, later in itertools.pairwise(phases):
             assert getattr(later, "from") == earlier.to
+
+
+def following(client: taas.Client, name: str, story: Story) -> threading.Thread:
+    """Follow a job in the background to its end, over restarts of the controller."""
+
+    def follow() -> None:
+        for event in client.watch(name, reconnect_for_s=BOUND_S):
+            story.events.append(event)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    return thread

@@ -11,6 +11,7 @@ from controller.model import (
     Reason,
     StateChange,
     Status,
+    StorageTrouble,
     Worker,
     WorkerChange,
     WorkerState,
@@ -41,6 +42,17 @@ def test_numbers_go_on_without_a_gap() -> None:
 
 def test_progress_and_messages_are_no_events() -> None:
     assert changes(running(), running(message="training", crashes=0)) == []
+
+
+def test_storage_that_begins_to_fail_is_told_and_that_it_works_again() -> None:
+    failing = running(storage_trouble=StorageTrouble("no space", T0), message="cannot save")
+    assert changes(running(), failing) == [
+        StateChange(Phase.RUNNING, Phase.RUNNING, 1, "cannot save")
+    ]
+    worse = replace(failing, storage_trouble=StorageTrouble("no space at all", T0))
+    assert changes(failing, worse) == []
+    again = running(message="training")
+    assert changes(worse, again) == [StateChange(Phase.RUNNING, Phase.RUNNING, 1, "training")]
 
 
 def test_a_worker_that_was_not_there_was_pending() -> None:
