@@ -20,13 +20,14 @@ from controller.errors import (
     InvalidJob,
     JobNotFound,
 )
-from controller.kubernetes import job_documents
+from controller.kubernetes import job_documents, pod_documents
 from controller.kubernetes.client import Api, connected
 from controller.kubernetes.cluster import KubernetesCluster
 from controller.kubernetes.recorder import Note, Recorder
 from controller.kubernetes.store import KubernetesStore
 from controller.model import Job, JobKey, Phase, Progress, Reason, Status
 from controller.ports import JobStore, ListFilter
+from controller.render import LABEL_WORKER
 from tests.cluster.apiserver import ApiServer
 from tests.contracts.jobs import DIGEST, NOON, a_job, an_entry
 from tests.contracts.kubernetes_world import (
@@ -416,6 +417,25 @@ async def test_pods_are_found_again_and_those_of_others_left_alone(
         assert await cluster.pods(job) == before
         await cluster.delete(job, "stranger", 0)
     assert "stranger" in api_server.kubectl("get", "pods", "-o", "name")
+
+
+async def test_pods_labelled_in_another_namespace_are_not_the_jobs(api: Api) -> None:
+    job = a_job()
+    async with KubernetesCluster(api) as cluster:
+        await KubernetesWorld(api, cluster).create(job, 0)
+        before = await cluster.pods(job)
+        forged = await api.call("GET", pod_documents.path("default", "mnist-0"))
+        labels, spec = forged["metadata"]["labels"], forged["spec"]
+        for name, index in (("mnist-0", "0"), ("mnist-1", "1")):
+            metadata = {"name": name, "labels": labels | {LABEL_WORKER: index}}
+            body = {"metadata": metadata, "spec": {"containers": spec["containers"]}}
+            await api.call("POST", pod_documents.path("other"), body=body)
+        # Told of as pods of a job of their own namespace, which is not this one.
+        theirs = replace(job, key=JobKey("other", job.key.name))
+        await pods_until(cluster, theirs, lambda pods: len(pods) == 2)
+        assert await cluster.pods(job) == before
+        await cluster.delete(job, "mnist-1", 0)
+        assert len(await cluster.pods(theirs)) == 2
 
 
 async def test_a_pod_that_its_node_does_not_end_is_forced_away(api: Api) -> None:

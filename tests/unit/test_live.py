@@ -58,6 +58,29 @@ def test_records_are_bounded() -> None:
     assert indexes(job, 1, 1999) == [1999]
 
 
+def test_records_are_bounded_in_bytes() -> None:
+    job = LiveJob()
+    for index in range(100):
+        long = record(1, index)
+        long.notice.message = "x" * 60_000
+        job.add_record(long)
+        kept = next(held for start in range(index + 1) if (held := job.records(1, start)))
+        assert sum(r.ByteSize() for r in kept) <= 1024 * 1024
+    assert len(kept) == 1024 * 1024 // long.ByteSize()
+
+
+def test_a_record_that_is_too_long_is_left_to_storage() -> None:
+    job = LiveJob()
+    job.add_record(record(1, 0))
+    huge = record(1, 1)
+    huge.notice.message = "x" * 70_000
+    job.add_record(huge)
+    assert indexes(job, 1, 0) == []
+    assert indexes(job, 1, 1) == []
+    job.add_record(record(1, 2))
+    assert indexes(job, 1, 2) == [2]
+
+
 def test_log_tail_gives_bytes_by_offset() -> None:
     tail = LogTail()
     tail.append(100, b"abc")
