@@ -91,6 +91,11 @@ class Cluster:
         finally:
             lifecycle.start_node(node)
 
+    def kill_service(self, node: str, service: str) -> None:
+        """End one of layout.NODE_SERVICES on a node, which starts it again."""
+        self._must_be_ours("kills a service of a node")
+        lifecycle.kill_service(node, service)
+
     def kill_pod(self, namespace: str, name: str) -> None:
         """End all processes of a pod, which hear nothing of it. Its node starts it again."""
         self._must_be_ours("kills the processes of a pod")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
+from tests.cluster import layout
 from tests.cluster.access import Cluster
 from tests.cluster.commands import CommandFailed
 from tests.cluster.installed import NAMESPACE
@@ -18,7 +20,16 @@ def of_failure(cluster: Cluster, namespace: str | None) -> list[tuple[str, str]]
         tables = ("trainingjobs -o wide", "pods -o wide", "events --sort-by=.lastTimestamp")
         looks += [(namespace, f"get {table}") for table in tables]
         looks += _logs(cluster, namespace)
-    return [_told(cluster, *look) for look in looks]
+    return [_told(cluster, *look) for look in looks] + (_nodes(cluster) if cluster.ours else [])
+
+
+def _nodes(cluster: Cluster) -> list[tuple[str, str]]:
+    """What the services of nodes that are not Ready have said."""
+    logs: list[Path] = []
+    with contextlib.suppress(CommandFailed):
+        lost = [layout.node(name) for name in cluster.nodes if not cluster.ready(name)]
+        logs = [layout.log(node, name) for node in lost for name in ("", *layout.NODE_SERVICES)]
+    return [(log.name, _end(log.read_text())) for log in logs if log.exists()]
 
 
 def _logs(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
@@ -33,4 +44,8 @@ def _told(cluster: Cluster, namespace: str, words: str) -> tuple[str, str]:
         text = cluster.kubectl("-n", namespace, *words.split())
     except CommandFailed as error:
         text = str(error)
-    return f"kubectl -n {namespace} {words}", "\n".join(text.splitlines()[-_MOST_LINES:])
+    return f"kubectl -n {namespace} {words}", _end(text)
+
+
+def _end(text: str) -> str:
+    return "\n".join(text.splitlines()[-_MOST_LINES:])

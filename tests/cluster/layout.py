@@ -84,6 +84,8 @@ class Node:
 
 
 NODES = (Node(1), Node(2))
+# What process 1 of a node runs.
+NODE_SERVICES = ("containerd", "kubelet", "kube-proxy")
 
 
 def node(name: str) -> Node:
@@ -92,3 +94,8 @@ def node(name: str) -> Node:
         if candidate.name == name:
             return candidate
     raise LookupError(f"no node {name!r}; there are {', '.join(n.name for n in NODES)}")
+
+
+def log(node: Node, service: str = "") -> Path:
+    """What a service of the node has said; without one, what its process 1 has said of them."""
+    return LOGS / f"{node.name}{service and '-'}{service}.log"

@@ -213,6 +213,22 @@ def kill_node(name: str) -> None:
     nodes.stop(layout.node(name))
 
 
+def kill_service(name: str, service: str) -> None:
+    """Ends one of layout.NODE_SERVICES on a node, which starts it again."""
+    group = f"{name}/system"
+    found = [pid for pid in cgroups.members(group) if _program(pid) == service]
+    if len(found) != 1:
+        raise LookupError(f"{name} runs {len(found)} processes called {service}")
+    os.kill(found[0], signal.SIGKILL)
+
+
+def _program(pid: int) -> str:
+    """The name of what a process runs, or nothing if it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def processes_of_pod(uid: str) -> list[int]:
     """Process ids of all that runs in a pod, on whatever node it is."""
     top = cgroups.registry()

@@ -2,6 +2,9 @@
 
 It is started inside of the node's own network, mount and process namespaces. When it ends, the
 kernel ends everything else of the node and drops its mounts, as a machine does that loses power.
+
+A service that ends is started again, as an init system does for a real node. That is also the
+order in which they come up: a kubelet that finds no containerd yet ends with an error.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.cluster import layout
 from tests.cluster.commands import say
+
+# Before a service is started again, so that one that cannot run leaves the machine some air.
+_PAUSE_S = 0.5
 
 
 def _mount(*words: str | Path) -> None:
@@ -38,14 +45,11 @@ def _mount_folders(node: layout.Node) -> None:
 
 
 def _start(name: str, command: list[str], node: layout.Node) -> subprocess.Popen[bytes]:
-    with (layout.LOGS / f"{node.name}-{name}.log").open("ab") as log:
+    with layout.log(node, name).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def main(name: str, programs: str) -> int:
-    """Runs the node until a signal or the death of one of its services ends it."""
-    node = layout.node(name)
-    _mount_folders(node)
+def _services(node: layout.Node, programs: str) -> dict[str, list[str]]:
     config = node.folder / "config"
     kubelet = [
         f"{programs}/kubelet",
@@ -54,24 +58,30 @@ def main(name: str, programs: str) -> int:
         f"--hostname-override={node.name}",
         f"--node-ip={node.ip}",
     ]
-    services = {
-        _start(label, command, node).pid: label
-        for label, command in (
-            ("containerd", ["containerd", "--config", f"{config}/containerd.toml"]),
-            ("kubelet", kubelet),
-            ("kube-proxy", [f"{programs}/kube-proxy", f"--config={config}/kube-proxy.json"]),
-        )
+    return {
+        "containerd": ["containerd", "--config", f"{config}/containerd.toml"],
+        "kubelet": kubelet,
+        "kube-proxy": [f"{programs}/kube-proxy", f"--config={config}/kube-proxy.json"],
     }
+
+
+def main(name: str, programs: str) -> None:
+    """Runs the node until a signal ends it."""
+    node = layout.node(name)
+    _mount_folders(node)
     # Process 1 has no default actions: it must say itself that it can be ended.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    services = _services(node, programs)
+    running = {label: _start(label, command, node) for label, command in services.items()}
     while True:
         with contextlib.suppress(InterruptedError):
+            # Also reaps what the node's containers leave behind.
             pid, status = os.wait()
-            if pid in services:
-                code = os.waitstatus_to_exitcode(status)
-                say(f"{services[pid]} ended with {code}; the node goes down")
-                return 1
+            for label in [label for label, process in running.items() if process.pid == pid]:
+                say(f"{label} ended with {os.waitstatus_to_exitcode(status)}; starting it again")
+                time.sleep(_PAUSE_S)
+                running[label] = _start(label, services[label], node)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    main(sys.argv[1], sys.argv[2])

@@ -71,7 +71,7 @@ def start(node: Node) -> None:
     _configure(node)
     _plug_in(node)
     group = cgroups.create(f"{node.name}/system")
-    log = layout.LOGS / f"{node.name}.log"
+    log = layout.log(node)
     script = f'echo $$ > {group}/cgroup.procs && exec "$@" </dev/null >>{log} 2>&1'
     namespaces = ["nsenter", f"--net={node.network}", "unshare", "--mount", "--propagation=private"]
     namespaces += ["--pid", "--fork", "--mount-proc", "--kill-child"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.access import SAFE, Cluster
 from tests.cluster.commands import CommandFailed, wait_until
-from tests.cluster.layout import GPU
+from tests.cluster.layout import GPU, NODE_SERVICES
 
 Manifest = dict[str, Any]
 
@@ -169,6 +169,20 @@ def test_node_is_lost_and_returns(cluster: Cluster, namespace: str, servers: lis
         lambda: dial(cluster, namespace, "server-1", f"{address}:7000") == "server-2",
     )
     assert cluster.get("node", lost)["status"]["allocatable"][GPU] == "1"
+
+
+@pytest.mark.parametrize("service", NODE_SERVICES)
+def test_pods_outlive_a_service_of_their_node(
+    cluster: Cluster, namespace: str, servers: list[str], service: str
+) -> None:
+    cluster.kill_service(cluster.nodes[1], service)
+    manifest = pod("late", cluster.images.probe, args=[], nodeName=cluster.nodes[1])
+    manifest["metadata"]["namespace"] = namespace
+    cluster.apply(manifest)
+    cluster.wait_for("pod", "late", "condition=Ready", namespace)
+    assert dial(cluster, namespace, "server-1", f"{servers[1]}:7000") == "server-2"
+    (status,) = cluster.get("pod", "server-2", namespace)["status"]["containerStatuses"]
+    assert status["restartCount"] == 0
 
 
 def test_claim_is_shared_by_nodes(cluster: Cluster, namespace: str) -> None:
