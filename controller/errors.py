@@ -4,7 +4,7 @@ TaasError
 ├─ InvalidJob(field, why)      INVALID_ARGUMENT     the caller must change the request
 ├─ JobNotFound(what)           NOT_FOUND
 ├─ JobExists(what)             ALREADY_EXISTS
-├─ JobFinished(what, why)      FAILED_PRECONDITION  a final job does not change any more
+├─ WrongState(what, why)       FAILED_PRECONDITION  not in the state that this needs; why says so
 ├─ Unauthenticated(why)        UNAUTHENTICATED      nobody knows who calls
 ├─ PermissionDenied(why)       PERMISSION_DENIED    the caller may not do that
 ├─ LimitExceeded(limit, why)   RESOURCE_EXHAUSTED   says what the limit is
@@ -45,8 +45,8 @@ class JobExists(TaasError):
         self.what = what
 
 
-class JobFinished(TaasError):
-    """The job is final, or asked to be."""
+class WrongState(TaasError):
+    """The job is not in the state that the call needs: ended, not suspended, changed meanwhile."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} {why}")

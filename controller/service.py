@@ -17,9 +17,9 @@ from controller.errors import (
     Conflict,
     InvalidJob,
     JobExists,
-    JobFinished,
     JobNotFound,
     LimitExceeded,
+    WrongState,
 )
 from controller.history import History
 from controller.limits import Limits
@@ -306,28 +306,28 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         while True:
             job = await self._store.get(key)
             if etag and etag != job.version:
-                raise JobFinished(
+                raise WrongState(
                     name, f"{refusal}: it changed since etag {etag!r}; get it and try again"
                 )
             spec = change(job)
             if spec == job.spec:
                 return wire.job_to_wire(job)
             if job.status.phase.final:
-                raise JobFinished(name, f"{refusal}: it is {job.status.phase.value.lower()}")
+                raise WrongState(name, f"{refusal}: it is {job.status.phase.value.lower()}")
             if job.deleting is not None or job.spec.cancel:
-                raise JobFinished(name, f"{refusal}: it is being stopped")
+                raise WrongState(name, f"{refusal}: it is being stopped")
             try:
                 return wire.job_to_wire(await self._store.put_spec(job, spec))
             except Conflict:
                 continue
 
     async def _check_step(self, request: pb.ResumeTrainingJobRequest) -> None:
-        """Raise InvalidJob unless the job has a checkpoint of that step, and JobFinished if it
+        """Raise InvalidJob unless the job has a checkpoint of that step, and WrongState if it
         might remove it meanwhile."""
         job = await self._store.get(parse_names.job_name(request.name, "name"))
         step = request.from_step
         if job.status.phase is not Phase.SUSPENDED:
-            raise JobFinished(
+            raise WrongState(
                 request.name,
                 f"cannot go back to step {step}: it is {job.status.phase.value.lower()}; suspend "
                 "it first, and choose a step of `taas checkpoints` then",

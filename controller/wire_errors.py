@@ -24,12 +24,12 @@ from controller.errors import (
     Conflict,
     InvalidJob,
     JobExists,
-    JobFinished,
     JobNotFound,
     LimitExceeded,
     PermissionDenied,
     TaasError,
     Unauthenticated,
+    WrongState,
 )
 from controller.unknown_fields import checked
 
@@ -39,7 +39,7 @@ CODES: dict[type[TaasError], grpc.StatusCode] = {
     InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
     JobNotFound: grpc.StatusCode.NOT_FOUND,
     JobExists: grpc.StatusCode.ALREADY_EXISTS,
-    JobFinished: grpc.StatusCode.FAILED_PRECONDITION,
+    WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -82,7 +82,7 @@ def _details(error: TaasError) -> list[Message]:
             field=_cut(error.field, _MOST_NAME_BYTES), description=_cut(error.why, _MOST_TEXT_BYTES)
         )
         return [error_details_pb2.BadRequest(field_violations=[violation])]
-    if isinstance(error, JobNotFound | JobExists | JobFinished):
+    if isinstance(error, JobNotFound | JobExists | WrongState):
         name = _cut(error.what, _MOST_NAME_BYTES)
         return [error_details_pb2.ResourceInfo(resource_type=_JOB_TYPE, resource_name=name)]
     if isinstance(error, LimitExceeded):
@@ -124,8 +124,8 @@ def _from_status(reason: str, status: status_pb2.Status) -> TaasError | None:
         return JobNotFound(name, text.removeprefix(f"{name} does not exist; "))
     if kind is JobExists:
         return JobExists(name)
-    if kind is JobFinished:
-        return JobFinished(name, text.removeprefix(f"{name} "))
+    if kind is WrongState:
+        return WrongState(name, text.removeprefix(f"{name} "))
     if kind is LimitExceeded:
         for violation in _detail(status, error_details_pb2.QuotaFailure).violations:
             return LimitExceeded(violation.subject, text.removeprefix(f"{violation.subject}: "))

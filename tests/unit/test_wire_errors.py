@@ -39,7 +39,7 @@ EXAMPLES: dict[type[errors.TaasError], errors.TaasError] = {
     errors.InvalidJob: errors.InvalidJob("trainingJob.spec.workers", "0 is too small; set 1"),
     errors.JobNotFound: NOT_FOUND,
     errors.JobExists: errors.JobExists("namespaces/a/trainingJobs/b"),
-    errors.JobFinished: errors.JobFinished("namespaces/a/trainingJobs/b", "has ended"),
+    errors.WrongState: errors.WrongState("namespaces/a/trainingJobs/b", "has ended"),
     errors.Unauthenticated: errors.Unauthenticated("the token has expired; make a new one"),
     errors.PermissionDenied: errors.PermissionDenied("ada may not delete it"),
     errors.LimitExceeded: errors.LimitExceeded("source", "3 GB are more than 512 MB"),
@@ -64,7 +64,7 @@ def test_every_error_has_its_own_line_in_the_table() -> None:
         pytest.param(errors.InvalidJob, grpc.StatusCode.INVALID_ARGUMENT, id="invalid"),
         pytest.param(errors.JobNotFound, grpc.StatusCode.NOT_FOUND, id="not found"),
         pytest.param(errors.JobExists, grpc.StatusCode.ALREADY_EXISTS, id="exists"),
-        pytest.param(errors.JobFinished, grpc.StatusCode.FAILED_PRECONDITION, id="finished"),
+        pytest.param(errors.WrongState, grpc.StatusCode.FAILED_PRECONDITION, id="finished"),
         pytest.param(errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, id="who"),
         pytest.param(errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED, id="may not"),
         pytest.param(errors.LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED, id="limit"),
@@ -94,7 +94,7 @@ def test_an_invalid_field_is_a_field_violation() -> None:
     [
         pytest.param(errors.JobNotFound, id="not found"),
         pytest.param(errors.JobExists, id="exists"),
-        pytest.param(errors.JobFinished, id="finished"),
+        pytest.param(errors.WrongState, id="finished"),
     ],
 )
 def test_a_job_is_resource_info(kind: type[errors.TaasError]) -> None:
