@@ -14,7 +14,9 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(STAMP)  ## Make .venv with everything; the CLI is .venv/bin/taas
+RING := trainer/ring/ring.so
+
+install: $(STAMP) $(RING)  ## Make .venv with everything; the CLI is .venv/bin/taas
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "taas needs Python 3.11 or newer; set PYTHON=/path/to/python")'
@@ -23,6 +25,10 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
+
+# Without a C compiler it says so, and TensorFlow reduces gradients by itself.
+$(RING): $(wildcard trainer/ring/*.c trainer/ring/*.h) | $(STAMP)
+	@$(BIN)/python -m tools.native
 
 demo: install  ## Train LeNet-5 on MNIST with two workers here, then classify a picture
 	$(BIN)/taas run examples/mnist_lenet5 --workers 2 --to build/demo

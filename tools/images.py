@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools import native
+
 _FOLDER = Path("deploy/images")
 # The last one is built on the one before it.
 _IMAGES = ("controller", "trainer", "serving")
@@ -45,6 +47,9 @@ def main() -> int:
     builder = options.builder or next(filter(shutil.which, ("docker", "buildah")), None)
     if builder is None:
         sys.stderr.write("neither docker nor buildah is installed; install one of them\n")
+        return 1
+    # The trainer image takes it along; its C library must not be older than the one here.
+    if native.stale() and native.main():
         return 1
     for image in _IMAGES:
         done = subprocess.run(command(builder, image, options.tag, options.build_arg), check=False)

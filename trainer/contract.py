@@ -37,6 +37,9 @@ ENV_REPORT_FD = "TAAS_REPORT_FD"
 # a folder of its own on every other worker.
 ENV_OUTPUT_DIR = "TAAS_OUTPUT_DIR"
 
+# "off" has TensorFlow's own ring reduce the gradients; for a job's env, or a pod template's.
+ENV_RING = "GRADIENT_RING"
+
 # Names a user's spec.env may not set.
 RESERVED_ENV_PREFIX = "TAAS_"
 RESERVED_ENV = frozenset({"TF_CONFIG"})

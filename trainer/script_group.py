@@ -48,6 +48,7 @@ class Group:
         def watched_init(self_: Any, *args: Any, **options: Any) -> None:
             self._before_strategy()
             init(self_, *args, **options)
+            strategy.quicken(self_, self._assignment)
             self.made = True
 
         def watched_run(self_: Any, *args: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
 """The group: joins MultiWorkerMirroredStrategy, and tells a lost peer from a fault of the program.
 
-The only file that touches TensorFlow's private coordination settings.
+Besides the ring, the only file that touches TensorFlow's private coordination settings.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from trainer import contract
+from trainer.ring import group
 
 # A worker that is silent this long counts as lost. Below about 4 s, workers whose CPU is
 # throttled would be lost now and then.
@@ -44,7 +45,9 @@ def join(assignment: contract.Assignment) -> tf.distribute.MultiWorkerMirroredSt
     Raises PeerLost if the other members do not come.
     """
     prepare(assignment)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    quicken(strategy, assignment)
+    return strategy
 
 
 def alone() -> tf.distribute.MirroredStrategy:
@@ -61,6 +64,17 @@ def prepare(assignment: contract.Assignment) -> None:
         _configure_coordination(members)
         if not assignment.is_chief:
             _await_leader(assignment.cluster[0], REGISTER_MS / 1000)
+
+
+def quicken(strategy: Any, assignment: contract.Assignment) -> None:
+    """Have the strategy reduce over the ring, if it can. Call on every member, once it is built,
+    before anything is reduced. Raises PeerLost as `join` does."""
+    if len(assignment.cluster) < 2:
+        return
+    try:
+        group.attach(strategy, assignment, silence_s=HEARTBEAT_MS / 1000)
+    except OSError as error:
+        raise PeerLost(f"the ring of the workers does not close: {error}") from error
 
 
 def _configure_coordination(members: int) -> None:

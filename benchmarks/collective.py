@@ -1,0 +1,173 @@
+"""What adding up gradients costs: `python -m benchmarks.collective [--repeats N] [--quick]`.
+
+Compares, in the same processes and call by call, the service's ring, TensorFlow's own, and plain
+sockets that move the same bytes and add nothing. Then trains two networks with one worker and with
+two, over either. Every worker has one core. docs/decisions/013-collective.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks import machine
+
+_SIZES = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 13_200_000, 100_000_000)
+_SIDES = ("ring", "tensorflow", "sockets")
+# Of one measurement; much longer than what starts and ends it.
+_BURST_S = 0.5
+_NETWORKS = {"LeNet-5, batch 256": 256, "dense 3.3 M, batch 64": 64}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print the tables and keep the numbers."""
+    parser = argparse.ArgumentParser(prog="benchmarks.collective", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="two workers and few sizes")
+    options = parser.parse_args(argv)
+    found: dict[str, Any] = {"machine": machine.describe(), "repeats": options.repeats}
+    found["training"] = _training(options.repeats)
+    sizes = _SIZES[2:6:3] if options.quick else _SIZES
+    found["reductions"] = [
+        row
+        for members in ((2,) if options.quick else (2, 3))
+        for row in _reductions(members, sizes, options.repeats)
+    ]
+    found["machine"]["load_average_at_end"] = os.getloadavg()
+    _print(found)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    file = Path(__file__).with_name("results") / f"collective-{stamp}.json"
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+class _Group:
+    """Worker processes that measure what they are told to, all of them at once."""
+
+    def __init__(self, members: int) -> None:
+        ports = _free_ports(members)
+        cluster = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.collective_member", str(i), cluster],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for i in range(members)
+        ]
+
+    def __enter__(self) -> _Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.close()
+        for process in self._processes:
+            process.wait()
+
+    def call(self, *words: object) -> float:
+        """Return the seconds that one round took the chief."""
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.write(json.dumps(words) + "\n")
+            process.stdin.flush()
+        answers = []
+        for process in self._processes:
+            assert process.stdout
+            answers.append(json.loads(process.stdout.readline()))
+        return float(answers[0])
+
+
+def _free_ports(number: int) -> list[int]:
+    import socket
+
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _rounds(group: _Group, *what: object) -> int:
+    """Return how many rounds make a burst."""
+    group.call(*what, 2)
+    return max(2, min(2000, int(_BURST_S / group.call(*what, 2))))
+
+
+def _reductions(members: int, sizes: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    rows = []
+    with _Group(members) as group:
+        for size in sizes:
+            counts = {side: _rounds(group, "reduce", side, size) for side in _SIDES}
+            took: dict[str, list[float]] = {side: [] for side in _SIDES}
+            for _ in range(repeats):
+                for side in _SIDES:
+                    took[side].append(group.call("reduce", side, size, counts[side]))
+            rows.append({"workers": members, "bytes": size, "seconds": took})
+    return rows
+
+
+def _training(repeats: int) -> list[dict[str, Any]]:
+    rows = []
+    with _Group(1) as alone, _Group(2) as both:
+        for name in _NETWORKS:
+            sides = {
+                "alone": (alone, "ring"),
+                "ring": (both, "ring"),
+                "tensorflow": (both, "tensorflow"),
+            }
+            counts = {
+                key: _rounds(group, "train", side, name) for key, (group, side) in sides.items()
+            }
+            took: dict[str, list[float]] = {key: [] for key in sides}
+            for _ in range(repeats):
+                for key, (group, side) in sides.items():
+                    took[key].append(group.call("train", side, name, counts[key]))
+            rows.append({"network": name, "batch": _NETWORKS[name], "seconds": took})
+    return rows
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    low, _, high = quantiles(seconds, n=4)
+    return f"{median(seconds) * 1e3:.2f} ({low * 1e3:.2f} to {high * 1e3:.2f})"
+
+
+def _print(found: dict[str, Any]) -> None:
+    print("| workers | bytes | ring, ms | TensorFlow's, ms | sockets, ms | TensorFlow's / ring |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in found["reductions"]:
+        took = row["seconds"]
+        ratio = median(t / r for t, r in zip(took["tensorflow"], took["ring"], strict=True))
+        cells = [_spread(took[side]) for side in _SIDES]
+        print(f"| {row['workers']} | {row['bytes']:,} | {' | '.join(cells)} | {ratio:.1f} |")
+    print(
+        "\n| network | one worker, ms a step | ring | TensorFlow's | speed-up: ring, TensorFlow's |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for row in found["training"]:
+        took = row["seconds"]
+        gains = [
+            median(2 * a / b for a, b in zip(took["alone"], took[side], strict=True))
+            for side in ("ring", "tensorflow")
+        ]
+        cells = [_spread(took[side]) for side in ("alone", "ring", "tensorflow")]
+        print(f"| {row['network']} | {' | '.join(cells)} | {gains[0]:.2f}, {gains[1]:.2f} |")
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    code = main(sys.argv[1:])
+    print(f"\n{time.monotonic() - began:.0f} s")
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The ring by itself, without TensorFlow."""

@@ -1,0 +1,61 @@
+"""Builds the native library of the ring with the C compiler: `python -m tools.native`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from trainer.ring import native
+
+_FOLDER = native.LIBRARY.parent
+_SOURCES = ("add.c", "engine.c", "op.c")
+# Nothing of the machine that builds: images and other machines take the same file.
+_FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
+
+
+def stale() -> bool:
+    """Tell whether the library is missing or older than what it is made of."""
+    made_of = [*_FOLDER.glob("*.c"), *_FOLDER.glob("*.h")]
+    return not native.LIBRARY.exists() or native.LIBRARY.stat().st_mtime < max(
+        file.stat().st_mtime for file in made_of
+    )
+
+
+def compiler() -> list[str] | None:
+    """Return the C compiler as a command, None if there is none; $CC, else cc."""
+    words = shlex.split(os.environ.get("CC", "cc"))
+    return words if words and shutil.which(words[0]) else None
+
+
+def build(target: Path = native.LIBRARY) -> None:
+    """Build the library. Raises FileNotFoundError without a compiler, CalledProcessError if it
+    fails; what it says is on the standard error."""
+    words = compiler()
+    if words is None:
+        raise FileNotFoundError("no C compiler: install gcc or clang, or set CC")
+    # Whoever has the old one loaded keeps it.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder, target.name)
+        sources = [str(_FOLDER / source) for source in _SOURCES]
+        subprocess.run([*words, *_FLAGS, *sources, "-o", str(made), "-ldl"], check=True)
+        made.replace(target)
+
+
+def main() -> int:
+    """Build it if there is a compiler. Without one everything works, but slower."""
+    try:
+        build()
+    except FileNotFoundError as error:
+        sys.stderr.write(f"{error}; until then gradients go over TensorFlow's own ring\n")
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
