@@ -273,17 +273,18 @@ def _add_packages(overlay: Path) -> None:
 
 
 def _run(entry: str, assignment: Assignment, report: int) -> int:
+    # Before the imports of a cold start: TensorFlow looks for its Keras among the job's packages.
+    enter(assignment, report=report)
     module, _, function = entry.partition(":")
     try:
-        trainer = cast(Entry, getattr(importlib.import_module(module), function))
+        with import_path.services_first():
+            trainer = cast(Entry, getattr(importlib.import_module(module), function))
     except ImportError:
         details = traceback.format_exc()
         sys.stderr.write(details)
         message = f"the trainer cannot be imported in this image: {details.splitlines()[-1]}"
         _report(report, type=Report.FAILURE, message=message, details=details)
         return _leaving(report, ExitCode.INVALID)
-    # Not before: a module of the program's may have the name of one that the trainer imports.
-    enter(assignment, report=report)
     try:
         # Only of a trainer that comes back is it known that the number is its own.
         return _leaving(report, trainer(assignment))
