@@ -112,14 +112,15 @@ class Cluster:
             control_plane.start(control_plane.API_SERVER)
             control_plane.wait_for_api()
 
-    def claim(self, namespace: str, name: str) -> None:
-        """A claim that pods of every node may write to (a user's: of TAAS_TEST_STORAGE_CLASS)."""
+    def claim(self, namespace: str, name: str, *, place: Path = layout.SHARED) -> None:
+        """A claim that pods of every node may write to (a user's: of TAAS_TEST_STORAGE_CLASS).
+        Its files are in a folder of `place`."""
         spec: dict[str, Any] = {
             "accessModes": ["ReadWriteMany"],
             "resources": {"requests": {"storage": "1Gi"}},
         }
         if self.ours:
-            self._create_volume(f"{namespace}-{name}")
+            self._create_volume(place / f"{namespace}-{name}")
             # The empty class: only the volume made for it will do.
             spec |= {"storageClassName": "", "volumeName": f"{namespace}-{name}"}
         elif chosen := os.environ.get("TAAS_TEST_STORAGE_CLASS"):
@@ -141,7 +142,7 @@ class Cluster:
     def on_claim(self, namespace: str, claim: str, *command: str) -> str:
         """What a command prints in the root of a claim."""
         if self.ours:
-            return run(*command, cwd=layout.SHARED / f"{namespace}-{claim}")
+            return run(*command, cwd=self.volume(namespace, claim))
         return self._in_pod(namespace, claim, command)
 
     def release_claim(self, namespace: str, name: str) -> None:
@@ -149,7 +150,13 @@ class Cluster:
         self.kubectl("delete", "pvc", name, "-n", namespace, "--wait=false")
         if self.ours:
             self.kubectl("delete", "pv", f"{namespace}-{name}", "--wait=false")
-            shutil.rmtree(layout.SHARED / f"{namespace}-{name}")
+            shutil.rmtree(self.volume(namespace, name))
+
+    def volume(self, namespace: str, name: str) -> Path:
+        """The folder behind a claim."""
+        self._must_be_ours("looks behind a claim")
+        places = (place / f"{namespace}-{name}" for place in (layout.SHARED, layout.SMALL_DISK))
+        return next(folder for folder in places if folder.exists())
 
     def _in_pod(self, namespace: str, claim: str, command: Sequence[str]) -> str:
         mount = {"name": "claim", "mountPath": "/claim"}
@@ -171,9 +178,8 @@ class Cluster:
         self.wait_for("pod", name, "jsonpath={.status.phase}=Succeeded", namespace)
         return self.kubectl("logs", name, "-n", namespace)
 
-    def _create_volume(self, name: str) -> None:
+    def _create_volume(self, folder: Path) -> None:
         """A folder of this machine, which both nodes run on, is what a file server is elsewhere."""
-        folder = layout.SHARED / name
         folder.mkdir()
         # Kubernetes does not give such a volume to the group of a pod.
         folder.chmod(0o777)
@@ -184,7 +190,7 @@ class Cluster:
             "persistentVolumeReclaimPolicy": "Retain",
         }
         kind = {"apiVersion": "v1", "kind": "PersistentVolume"}
-        self.apply(kind | {"metadata": {"name": name}, "spec": spec})
+        self.apply(kind | {"metadata": {"name": folder.name}, "spec": spec})
 
 
 def own() -> Cluster:

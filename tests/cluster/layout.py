@@ -46,6 +46,9 @@ LOGS = STATE / "logs"
 CONFIG = STATE / "config"
 # A folder that pods of both nodes may mount as hostPath: the shared volume of the tests.
 SHARED = STATE / "shared"
+# The same on a disk of its own, which can be filled.
+SMALL_DISK = STATE / "small-disk"
+SMALL_DISK_MB = 256
 SWITCH = STATE / "switch"
 KUBECONFIG = CONFIG / "admin.kubeconfig"
 

@@ -127,6 +127,10 @@ def _create() -> None:
     say("starting the control plane")
     control_plane.start(control_plane.ETCD)
     control_plane.start(control_plane.API_SERVER)
+    layout.SMALL_DISK.mkdir()
+    size = f"size={layout.SMALL_DISK_MB}m,mode=1777"
+    # Before the nodes, which take over what is mounted when they start.
+    run("mount", "-t", "tmpfs", "-o", size, layout.CGROUP, layout.SMALL_DISK)
     say("starting the nodes")
     for node in layout.NODES:
         nodes.start(node)

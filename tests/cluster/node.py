@@ -40,7 +40,7 @@ def _mount_folders(node: layout.Node) -> None:
             # The mount below is about to hide STATE; take it along, to the same place.
             inside = node.folder / own / layout.STATE.relative_to(usual)
             inside.mkdir(parents=True, exist_ok=True)
-            _mount("--bind", layout.STATE, inside)
+            _mount("--rbind", layout.STATE, inside)
         _mount("--rbind", node.folder / own, usual)
 
 

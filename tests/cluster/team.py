@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import taas
@@ -18,7 +19,7 @@ from protos.taas.v1.job_pb2 import Phase, Source, TrainingJob
 from tests.cluster.access import Cluster
 from tests.cluster.commands import CommandFailed, run, wait_until
 from tests.cluster.installed import Service
-from tests.cluster.layout import PROJECT
+from tests.cluster.layout import PROJECT, SHARED
 from tests.service.world import Story
 
 # A small training: seconds of steps, or as many as one asks for.
@@ -190,10 +191,10 @@ def new_namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def team_in(service: Service, namespace: str) -> Iterator[Team]:
+def team_in(service: Service, namespace: str, *, place: Path = SHARED) -> Iterator[Team]:
     """A team in a namespace that is there; afterwards its jobs are gone, and their files."""
     cluster = service.cluster
-    cluster.claim(namespace, "taas-storage")
+    cluster.claim(namespace, "taas-storage", place=place)
     policies = PROJECT / "deploy" / "tenant" / "network-policies.yaml"
     cluster.kubectl("apply", "-n", namespace, "-f", str(policies))
     with service.client(namespace) as client:

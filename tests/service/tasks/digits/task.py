@@ -1,6 +1,7 @@
 """A small training that takes a few thousand steps: big enough to be killed in the middle."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +20,26 @@ class Small(Params):
     fail: str = ""
     # Steps between looks at a validation set; 0: there is none.
     validate_every: int = 0
+    # Megabytes that each checkpoint holds besides, so that a save and a restore last.
+    ballast: int = 0
+
+
+class Ballast(keras.layers.Layer):
+    """Gives back what it is given, and has weights that nothing changes."""
+
+    def __init__(self, megabytes: int) -> None:
+        """Have that many."""
+        super().__init__()
+        self.megabytes = megabytes
+
+    def build(self, _: object) -> None:
+        """Make the weights: whole numbers, which are not averaged over the workers."""
+        shape = (self.megabytes * 2**18,)
+        self.add_weight(shape=shape, dtype="int32", initializer="ones", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the inputs."""
+        return inputs
 
 
 def task(params: Small) -> Task:
@@ -35,6 +56,7 @@ def task(params: Small) -> Task:
         return keras.Sequential(
             [
                 keras.Input((2,)),
+                *([Ballast(params.ballast)] if params.ballast else []),
                 keras.layers.Dense(32, activation="relu"),
                 keras.layers.Dropout(0.2),
                 keras.layers.Dense(4),

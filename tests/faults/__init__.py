@@ -1,0 +1,1 @@
+"""Every fault at every moment of a training, on either backend."""
