@@ -27,7 +27,8 @@ TIMEOUT_S = 600
 NEVER = Checkpointing(every_seconds=3600)
 
 
-def _begin(log: str) -> None:
+def begin(log: str) -> None:
+    """Let a child end with the tests and write all that it says into a file."""
     # The server ends with the tests, however they end.
     lifeline.die_with(os.getppid())
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
@@ -35,7 +36,7 @@ def _begin(log: str) -> None:
 
 
 def _child(assignment_json: str, log: str, reports: str) -> None:
-    _begin(log)
+    begin(log)
     assignment = Assignment.from_json(assignment_json)
     pin(assignment.position)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -52,7 +53,7 @@ def _child(assignment_json: str, log: str, reports: str) -> None:
 
 
 def _call(log: str, function: Callable[..., None], arguments: Sequence[Any]) -> None:
-    _begin(log)
+    begin(log)
     function(*arguments)
 
 

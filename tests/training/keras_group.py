@@ -1,7 +1,5 @@
 """Runs features of Keras in one process, and in groups of trainer processes.
 
-    python -m tests.training.keras_group ORDER      with another Keras first on PYTHONPATH
-
 Starting TensorFlow costs seconds, so a group runs many features one after the other and leaves
 what each has found in a file.
 """
@@ -10,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +66,10 @@ class Group:
         """Wait for the end and return what each process has found."""
         until = time.monotonic() + TIMEOUT_S
         for process in self._processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0, until - time.monotonic()))
+            process.join(max(0, until - time.monotonic()))
         for process in self._processes:
             process.kill()
-            process.wait()
+            process.join()
         return [
             pickle.loads(o.result.read_bytes()) if o.result.exists() else {} for o in self.orders
         ]
@@ -84,16 +81,20 @@ class Group:
 
 
 def _start(order: Order, packages: Sequence[Path]) -> Any:
-    path = os.pathsep.join([*map(str, packages), str(Path(__file__).parents[2])])
-    command = [sys.executable, "-m", "tests.training.keras_group", json.dumps(asdict(order))]
-    with order.log.open("w") as log:
-        return subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log
-        )
+    # With a Keras of its own a process has to import it; the others are forked with theirs.
+    context = multiprocessing.get_context("spawn") if packages else groups.context
+    process = context.Process(target=_child, args=(order, [str(folder) for folder in packages]))
+    process.start()
+    return process
 
 
-def main(order: Order) -> None:
-    """Carry out an order, in a process that ends with it."""
+def _child(order: Order, path: Sequence[str]) -> None:
+    groups.begin(str(order.log))
+    sys.path[:0] = path
+    _carry_out(order)
+
+
+def _carry_out(order: Order) -> None:
     os.environ.update(CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="1")
     code = 1
     try:
@@ -129,7 +130,3 @@ def _find(order: Order) -> None:
         folder.mkdir(exist_ok=True)
         found[name] = FEATURES[name](scope, folder)
         order.result.write_bytes(pickle.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Order(**json.loads(sys.argv[1])))

@@ -68,9 +68,9 @@ def mend(tensorflow_optimizer: Any, base_optimizer: Any, loss_scale_optimizer: A
 
 
 def _in_group() -> bool:
-    """Tell whether this is one replica of several."""
+    """Tell whether this is a replica. The only one of a group meets the same conditions."""
     context = tf.distribute.get_replica_context()
-    return context is not None and shares.divided(context.strategy)
+    return context is not None and shares.mirrored(context.strategy)
 
 
 def _group_gradients(

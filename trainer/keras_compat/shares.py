@@ -59,14 +59,16 @@ def within(share: Share) -> Iterator[None]:
         _current.share = before
 
 
+def mirrored(strategy: Any) -> bool:
+    """Tell whether a strategy is of the kinds mended here, for however many replicas."""
+    return isinstance(
+        strategy, (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.MirroredStrategy)
+    )
+
+
 def divided(strategy: Any) -> bool:
     """Tell whether a strategy divides a batch over several replicas in the way mended here."""
-    return (
-        isinstance(
-            strategy, (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.MirroredStrategy)
-        )
-        and strategy.num_replicas_in_sync > 1
-    )
+    return mirrored(strategy) and strategy.num_replicas_in_sync > 1
 
 
 def local_replicas(strategy: Any) -> range:

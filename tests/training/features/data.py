@@ -106,3 +106,18 @@ def evaluation(scope: Scope, _: Path) -> dict[str, Any]:
     before = model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
     after = model.evaluate(stream(29).batch(BATCH), verbose=0, return_dict=True)
     return {"before": list(before.values()), "after": list(after.values())}
+
+
+@feature
+def prediction(scope: Scope, _: Path) -> dict[str, Any]:
+    x, _y = rows(37)
+    with scope():
+        model = compiled(network())
+    data = Batches(37)
+    unlabelled = tf.data.Dataset.from_tensor_slices(x).batch(BATCH)
+    return {
+        "arrays": model.predict(x, batch_size=BATCH, verbose=0),
+        "tf.data": model.predict(unlabelled, verbose=0),
+        "py_dataset": model.predict(data, verbose=0),
+        "some steps": model.predict(unlabelled.repeat(), steps=3, verbose=0),
+    }

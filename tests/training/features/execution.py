@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tests.training.features.base import BATCH, Scope, compiled, feature, network, rows, trained
 
@@ -35,6 +36,27 @@ def run_eagerly(scope: Scope, _: Path) -> dict[str, Any]:
 def synchronized_batch_normalization(scope: Scope, _: Path) -> dict[str, Any]:
     layer = keras.layers.BatchNormalization
     return trained(scope, lambda: layer(synchronized=True), fit_validation_data=rows(21))
+
+
+@feature
+def batch_normalization(scope: Scope, _: Path) -> dict[str, Any]:
+    """Each worker normalizes its own rows, so they are like the others' here: every batch is
+    four rows twice."""
+    x, y = (np.concatenate([part, part], axis=1) for part in _quartets())
+    return trained(
+        scope,
+        keras.layers.BatchNormalization,
+        x=x.reshape(-1, 6),
+        y=y.reshape(-1),
+        fit_shuffle=False,
+        fit_validation_data=rows(21),
+    )
+
+
+def _quartets() -> tuple[Any, Any]:
+    """Return rows float32[5, 4, 6] and classes int64[5, 4]."""
+    x, y = rows(20)
+    return x.reshape(5, 4, 6), y.reshape(5, 4)
 
 
 @feature

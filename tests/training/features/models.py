@@ -56,6 +56,28 @@ def own_train_step(scope: Scope, _: Path) -> dict[str, Any]:
     return found(model, model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0))
 
 
+class WithOwnLooks(Subclassed):
+    """Steps of evaluation and prediction as Keras' guide writes them."""
+
+    def test_step(self, data: Any) -> Any:
+        x, y = data
+        y_pred = self(x, training=False)
+        loss = self.compute_loss(y=y, y_pred=y_pred)
+        return self.compute_metrics(x, y, y_pred) | {"doubled": 2 * loss}
+
+    def predict_step(self, data: Any) -> Any:
+        return tf.nn.softmax(self(data, training=False))
+
+
+@feature
+def own_steps_of_evaluation_and_prediction(scope: Scope, _: Path) -> dict[str, Any]:
+    x, y = rows(32)
+    with scope():
+        model = compiled(WithOwnLooks())
+    history = model.fit(x, y, batch_size=BATCH, validation_data=(x, y), verbose=0)
+    return found(model, history, x)
+
+
 class WithOwnLoss(Subclassed):
     """A loss that Keras knows nothing of, and a log that no metric keeps."""
 
