@@ -22,16 +22,18 @@ def test_a_killed_script_goes_on_by_itself_and_its_files_come_down(
     client.submit(
         script,
         name="plain",
-        arguments=["100"],
-        spec=TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=50)),
+        arguments=["20"],
+        workers=2,
+        distribute=True,
+        spec=TrainingJobSpec(checkpoints=CheckpointPolicy(every_steps=20)),
     )
     until(lambda: client.checkpoints("plain"), "a checkpoint")
-    trainer = until(lambda: service.trainer("plain", 0), "the trainer")
+    trainer = until(lambda: service.trainer("plain", 1), "the trainer")
     os.kill(trainer.pid, signal.SIGKILL)
     job = client.wait("plain")
     assert job.status.phase == SUCCEEDED, job.status
     assert (job.status.restarts, job.status.crashes) == (1, 0)
-    assert job.status.progress.step == 1200
+    assert job.status.progress.step == 240
     story = Story()
     story.events.extend(client.watch("plain"))
     story.check()
