@@ -1,4 +1,4 @@
-"""What adding up gradients costs: `python -m benchmarks.collective [--repeats N] [--quick]`.
+"""What adding up gradients costs: `python -m benchmarks.collective [--repeats N]`.
 
 Compares, in the same processes and call by call, the service's ring, TensorFlow's own, and plain
 sockets that move the same bytes and add nothing. Then trains two networks with one worker and with
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -32,15 +33,13 @@ def main(argv: Sequence[str]) -> int:
     """Measure, print the tables and keep the numbers."""
     parser = argparse.ArgumentParser(prog="benchmarks.collective", description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="two workers and few sizes")
+    parser.add_argument("--workers", type=int, nargs="*", default=(2, 3), help="of the reductions")
+    parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args(argv)
     found: dict[str, Any] = {"machine": machine.describe(), "repeats": options.repeats}
-    found["training"] = _training(options.repeats)
-    sizes = _SIZES[2:6:3] if options.quick else _SIZES
+    found["training"] = _training(options.repeats) if options.training else []
     found["reductions"] = [
-        row
-        for members in ((2,) if options.quick else (2, 3))
-        for row in _reductions(members, sizes, options.repeats)
+        row for workers in options.workers for row in _reductions(workers, _SIZES, options.repeats)
     ]
     found["machine"]["load_average_at_end"] = os.getloadavg()
     _print(found)
@@ -61,6 +60,7 @@ class _Group:
                 [sys.executable, "-m", "benchmarks.collective_member", str(i), cluster],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
@@ -91,8 +91,6 @@ class _Group:
 
 
 def _free_ports(number: int) -> list[int]:
-    import socket
-
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
