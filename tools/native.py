@@ -13,7 +13,7 @@ from pathlib import Path
 from trainer.ring import native
 
 _FOLDER = native.LIBRARY.parent
-_SOURCES = ("add.c", "engine.c", "op.c")
+_SOURCES = ("add.c", "job.c", "engine.c", "op.c")
 # Nothing of the machine that builds: images and other machines take the same file.
 _FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
 

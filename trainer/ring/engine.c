@@ -15,11 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "add.h"
+#include "job.h"
 
-/* What travels at once. Small enough for the second-level cache, where it is added, and large
- * enough that the calls to the kernel do not count. A multiple of every width. */
-#define FRAME (512u << 10)
 #define PIECES 64
 
 /* Before each frame. Key 0 is the sign of life of a member that has nothing to say. The members
@@ -29,30 +26,6 @@ struct header {
   uint64_t bytes; /* Of the whole reduction. */
   uint32_t length;
   uint32_t dtype;
-};
-
-/* A place in what a member sends or receives: blocks one after the other. */
-struct cursor {
-  int step;
-  size_t offset;
-};
-
-/* One reduction. In 2 (N - 1) steps a member sends a block to the right and receives one from the
- * left. What came in a step goes out in the next, so how far it may send follows from how far it
- * has received. In the first N - 1 steps what comes is added to the member's own, which leaves it
- * with one complete block; in the others complete blocks replace. */
-struct job {
-  struct job *next;
-  uint64_t key;
-  uint64_t bytes;
-  uint32_t dtype;
-  size_t width;
-  size_t count;
-  size_t *starts; /* Where each segment begins, and the end. */
-  struct cursor out, in;
-  ring_done done;
-  void *arg;
-  struct ring_segment segments[];
 };
 
 /* A frame of a reduction that this member has not started yet. */
@@ -80,6 +53,7 @@ struct ring {
   struct header coming;
   size_t coming_head, coming_body;
   struct job *coming_job;
+  bool coming_adds;
   char *scratch;
   struct parked *coming_parked;
   enum ring_outcome fault;
@@ -100,107 +74,7 @@ static bool give_up(struct ring *ring, enum ring_outcome fault, const char *what
   return false;
 }
 
-/* ---- Blocks ---- */
-
-static int steps_of(const struct ring *ring) { return 2 * (ring->size - 1); }
-
-static int block_of(const struct ring *ring, int shift) {
-  int block = (ring->rank - shift) % ring->size;
-  return block < 0 ? block + ring->size : block;
-}
-
-static size_t block_start(const struct ring *ring, const struct job *job, int block) {
-  uint64_t elements = job->bytes / job->width, size = (uint64_t)ring->size;
-  uint64_t whole = elements / size, rest = elements % size, b = (uint64_t)block;
-  return (size_t)(whole * b + (b < rest ? b : rest)) * job->width;
-}
-
-static size_t block_bytes(const struct ring *ring, const struct job *job, int block) {
-  return block_start(ring, job, block + 1) - block_start(ring, job, block);
-}
-
-static int out_block(const struct ring *ring, const struct job *job) {
-  return block_of(ring, job->out.step);
-}
-
-static int in_block(const struct ring *ring, const struct job *job) {
-  return block_of(ring, job->in.step + 1);
-}
-
-/* Step over what is complete, and blocks of nothing. */
-static void settle(const struct ring *ring, struct job *job) {
-  int steps = steps_of(ring);
-  while (job->out.step < steps && job->out.offset == block_bytes(ring, job, out_block(ring, job)))
-    job->out = (struct cursor){job->out.step + 1, 0};
-  while (job->in.step < steps && job->in.offset == block_bytes(ring, job, in_block(ring, job)))
-    job->in = (struct cursor){job->in.step + 1, 0};
-}
-
-/* Bytes that the job may send now as one frame. */
-static size_t sendable(const struct ring *ring, const struct job *job) {
-  if (job->out.step == steps_of(ring)) return 0;
-  size_t block = block_bytes(ring, job, out_block(ring, job)), limit = block;
-  if (job->out.step > 0 && job->in.step == job->out.step - 1) limit = job->in.offset;
-  if (job->out.step > 0 && job->in.step < job->out.step - 1) limit = 0;
-  size_t length = limit - job->out.offset;
-  /* Frames are whole, or end their block. */
-  if (length < FRAME && limit < block) return 0;
-  return length < FRAME ? length : FRAME;
-}
-
-/* ---- Segments ---- */
-
-/* Fill `pieces` with the memory of [at, at + length) of the job, as far as they reach. */
-static int gather(const struct job *job, size_t at, size_t length, struct iovec *pieces, int most) {
-  size_t low = 0, high = job->count;
-  while (high - low > 1) {
-    size_t middle = (low + high) / 2;
-    if (job->starts[middle] <= at)
-      low = middle;
-    else
-      high = middle;
-  }
-  int count = 0;
-  for (size_t i = low; length && count < most; i++) {
-    size_t skip = at - job->starts[i], here = job->segments[i].bytes - skip;
-    if (here > length) here = length;
-    if (!here) continue;
-    pieces[count++] = (struct iovec){job->segments[i].data + skip, here};
-    at += here;
-    length -= here;
-  }
-  return count;
-}
-
-/* Take a whole frame in: add it or put it in its place. */
-static void take(const struct ring *ring, struct job *job, const char *data, size_t length) {
-  bool adds = job->in.step < ring->size - 1;
-  size_t at = block_start(ring, job, in_block(ring, job)) + job->in.offset, end = at + length;
-  while (at < end) {
-    struct iovec pieces[PIECES];
-    int count = gather(job, at, end - at, pieces, PIECES);
-    for (int i = 0; i < count; i++) {
-      size_t bytes = pieces[i].iov_len;
-      if (adds)
-        ring_add(job->dtype, pieces[i].iov_base, data, bytes / job->width);
-      else
-        memcpy(pieces[i].iov_base, data, bytes);
-      data += bytes;
-      at += bytes;
-    }
-  }
-  job->in.offset += length;
-}
-
 /* ---- Jobs ---- */
-
-static void finish(struct job *job, enum ring_outcome outcome, const char *error) {
-  ring_done done = job->done;
-  void *arg = job->arg;
-  free(job->starts);
-  free(job);
-  done(arg, outcome, error);
-}
 
 /* Return whether a frame is what the job waits for. */
 static bool fits(struct ring *ring, const struct job *job, const struct header *header) {
@@ -213,15 +87,14 @@ static bool fits(struct ring *ring, const struct job *job, const struct header *
              header->dtype);
     return false;
   }
-  size_t left = block_bytes(ring, job, in_block(ring, job)) - job->in.offset;
-  if (header->length > left || (header->length < FRAME && header->length != left))
+  if (!job_expects(job, header->length))
     return give_up(ring, RING_LOST, "the worker before sends nonsense", 0);
   return true;
 }
 
 static struct job *awaiting(struct ring *ring, uint64_t key) {
   for (struct job *job = ring->jobs; job; job = job->next)
-    if (job->key == key && job->in.step < steps_of(ring)) return job;
+    if (job->key == key && !job_received(job)) return job;
   return NULL;
 }
 
@@ -236,8 +109,7 @@ static bool unpark(struct ring *ring, uint64_t key) {
       continue;
     }
     if (!fits(ring, job, &parked->header)) return false;
-    take(ring, job, parked->data, parked->header.length);
-    settle(ring, job);
+    job_take(job, parked->data, parked->header.length);
     *link = parked->next;
     if (ring->parked_end == &parked->next) ring->parked_end = link;
     free(parked);
@@ -256,7 +128,6 @@ static bool admit(struct ring *ring) {
   struct job **end = &ring->jobs;
   while (*end) end = &(*end)->next;
   *end = job;
-  for (struct job *each = job; each; each = each->next) settle(ring, each);
   for (; job; job = job->next)
     if (!unpark(ring, job->key)) return false;
   return true;
@@ -264,15 +135,14 @@ static bool admit(struct ring *ring) {
 
 /* Complete what is sent and received. */
 static void retire(struct ring *ring) {
-  int steps = steps_of(ring);
   for (struct job **link = &ring->jobs; *link;) {
     struct job *job = *link;
-    if (job->out.step < steps || job->in.step < steps) {
+    if (!job_sent(job) || !job_received(job)) {
       link = &job->next;
       continue;
     }
     *link = job->next;
-    finish(job, RING_SUMMED, NULL);
+    job_finish(job, RING_SUMMED, NULL);
   }
 }
 
@@ -281,7 +151,7 @@ static void retire(struct ring *ring) {
 /* Return whether one of the same key before it has something to send, now or later. */
 static bool behind(const struct ring *ring, const struct job *job) {
   for (const struct job *other = ring->jobs; other != job; other = other->next)
-    if (other->key == job->key && other->out.step < steps_of(ring)) return true;
+    if (other->key == job->key && !job_sent(other)) return true;
   return false;
 }
 
@@ -290,7 +160,7 @@ static bool load(struct ring *ring) {
   struct job *job = ring->jobs;
   size_t length = 0;
   for (; job; job = job->next)
-    if ((length = sendable(ring, job)) && !behind(ring, job)) break;
+    if ((length = job_sendable(job)) && !behind(ring, job)) break;
   if (!job && now_ms() - ring->spoke < ring->silence_ms / 5) return false;
   ring->sending = (struct header){0};
   if (job) ring->sending = (struct header){job->key, job->bytes, (uint32_t)length, job->dtype};
@@ -311,8 +181,7 @@ static int push(struct ring *ring) {
     pieces[count++] = (struct iovec){
         (char *)(&ring->sending + 1) - ring->sending_head, ring->sending_head};
   if (job)
-    count += gather(job, block_start(ring, job, out_block(ring, job)) + job->out.offset,
-                    ring->sending_body, pieces + count, PIECES - count);
+    count += job_sends(job, ring->sending_body, pieces + count, PIECES - count);
   struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
   ssize_t sent = sendmsg(ring->right, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent < 0) {
@@ -324,11 +193,10 @@ static int push(struct ring *ring) {
   size_t body = (size_t)sent - head;
   ring->sending_head -= head;
   ring->sending_body -= body;
-  if (job) job->out.offset += body;
+  if (job) job_pushed(job, body);
   if (!ring->sending_head && !ring->sending_body) {
     ring->spoke = now_ms();
     ring->sending_job = NULL;
-    if (job) settle(ring, job);
   }
   return 1;
 }
@@ -343,7 +211,10 @@ static bool place(struct ring *ring) {
   if (!header->length || header->length > FRAME)
     return give_up(ring, RING_LOST, "the worker before sends nonsense", 0);
   ring->coming_job = awaiting(ring, header->key);
-  if (ring->coming_job) return fits(ring, ring->coming_job, header);
+  if (ring->coming_job) {
+    ring->coming_adds = job_adds(ring->coming_job);
+    return fits(ring, ring->coming_job, header);
+  }
   struct parked *parked = malloc(sizeof *parked + header->length);
   if (!parked) return give_up(ring, RING_REFUSED, "out of memory", 0);
   parked->next = NULL;
@@ -358,9 +229,7 @@ static bool place(struct ring *ring) {
 static int room(struct ring *ring, struct iovec *pieces) {
   struct job *job = ring->coming_job;
   size_t had = ring->coming.length - ring->coming_body;
-  if (job && job->in.step >= ring->size - 1)
-    return gather(job, block_start(ring, job, in_block(ring, job)) + job->in.offset,
-                  ring->coming_body, pieces, PIECES);
+  if (job && !ring->coming_adds) return job_replaces(job, ring->coming_body, pieces, PIECES);
   char *buffer = job ? ring->scratch : ring->coming_parked->data;
   pieces[0] = (struct iovec){buffer + had, ring->coming_body};
   return 1;
@@ -372,8 +241,7 @@ static bool arrived(struct ring *ring) {
   ring->coming_head = sizeof ring->coming;
   if (job) {
     /* What replaces is in its place, and counted. */
-    if (job->in.step < ring->size - 1) take(ring, job, ring->scratch, ring->coming.length);
-    settle(ring, job);
+    if (ring->coming_adds) job_take(job, ring->scratch, ring->coming.length);
     ring->coming_job = NULL;
   } else if (ring->coming_parked) {
     ring->coming_parked = NULL;
@@ -406,8 +274,7 @@ static int pull(struct ring *ring) {
     if (!place(ring)) return -1;
   } else {
     ring->coming_body -= (size_t)got;
-    if (ring->coming_job && ring->coming_job->in.step >= ring->size - 1)
-      ring->coming_job->in.offset += (size_t)got;
+    if (ring->coming_job && !ring->coming_adds) job_pulled(ring->coming_job, (size_t)got);
   }
   return ring->coming_body || arrived(ring) ? 1 : -1;
 }
@@ -460,7 +327,7 @@ static void *run(void *arg) {
   for (int i = 0; i < 2; i++)
     for (struct job *job = jobs[i], *next; job; job = next) {
       next = job->next;
-      finish(job, ring->fault, ring->error);
+      job_finish(job, ring->fault, ring->error);
     }
   return NULL;
 }
@@ -485,22 +352,15 @@ size_t ring_width(int dtype) {
 
 void ring_start(struct ring *ring, uint64_t key, int dtype, const struct ring_segment *segments,
                 size_t count, ring_done done, void *arg) {
-  struct job *job = calloc(1, sizeof *job + count * sizeof *segments);
-  size_t *starts = malloc((count + 1) * sizeof *starts);
-  if (!job || !starts || !ring_width(dtype)) {
-    free(job);
-    free(starts);
-    done(arg, RING_REFUSED, ring_width(dtype) ? "out of memory" : "a type that cannot be added");
+  if (!ring_width(dtype)) {
+    done(arg, RING_REFUSED, "a type that cannot be added");
     return;
   }
-  *job = (struct job){.key = key, .dtype = (uint32_t)dtype, .width = ring_width(dtype),
-                      .count = count, .starts = starts, .done = done, .arg = arg};
-  for (size_t i = 0; i < count; i++) {
-    job->segments[i] = segments[i];
-    starts[i] = job->bytes;
-    job->bytes += segments[i].bytes;
+  struct job *job = job_new(ring->rank, ring->size, key, dtype, segments, count, done, arg);
+  if (!job) {
+    done(arg, RING_REFUSED, "out of memory");
+    return;
   }
-  starts[count] = job->bytes;
   pthread_mutex_lock(&ring->lock);
   bool broken = ring->broken;
   if (!broken) {
@@ -509,7 +369,7 @@ void ring_start(struct ring *ring, uint64_t key, int dtype, const struct ring_se
   }
   pthread_mutex_unlock(&ring->lock);
   if (broken) {
-    finish(job, ring->fault, ring->error);
+    job_finish(job, ring->fault, ring->error);
     return;
   }
   uint64_t one = 1;
