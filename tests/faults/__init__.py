@@ -1,1 +1,1 @@
-"""Every fault at every moment of a training, on either backend."""
+"""Every fault at every moment of a training, on either backend, and many at random."""

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cells import LOCAL, Cell, Fault, Moment
+from tests.faults.chaos import chaos, undisturbed
 from tests.faults.local import LocalSite
 from tests.faults.trial import Calm, calm, trial
 from tests.service.world import Service
+
+SEED = 5
+CHAOS_STEPS, CHAOS_FAULTS = 500, 5
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +43,9 @@ def test_a_fault_at_its_moment(
 ) -> None:
     result = trial(site, Cell(fault, moment, LOCAL), undisturbed_job)
     assert result.right, result
+
+
+def test_faults_at_random(site: LocalSite) -> None:
+    digests = undisturbed(site, CHAOS_STEPS)
+    outcome = chaos(site, SEED, steps=CHAOS_STEPS, digests=digests, most=CHAOS_FAULTS)
+    assert not outcome.wrong, outcome
