@@ -20,7 +20,8 @@ from tests.cluster.images import Images
 
 # Where a user's cluster finds the images that the tests run.
 _IMAGE_ENV = {
-    kind: f"TAAS_TEST_{kind.upper()}_IMAGE" for kind in ("probe", "trainer", "controller", "mnist")
+    kind: f"TAAS_TEST_{kind.upper()}_IMAGE"
+    for kind in ("probe", "trainer", "controller", "mnist", "serving")
 }
 
 

@@ -44,10 +44,11 @@ class Images:
     controller: str
     # A user's own, with TensorFlow and the program of examples/jobs/mnist.yaml; no agent in it.
     mnist: str
+    serving: str
 
     def __iter__(self) -> Iterator[str]:
         """An image comes after the one it is built on."""
-        return iter((self.probe, self.trainer, self.controller, self.mnist))
+        return iter((self.probe, self.trainer, self.controller, self.mnist, self.serving))
 
 
 def _digest(*parts: Path) -> str:
@@ -73,6 +74,7 @@ def names() -> Images:
     packages = {
         "trainer": ("protos", "trainer"),
         "controller": ("protos", "trainer", "taas", "controller"),
+        "serving": ("taas", "serving"),
     }
     digests = {
         kind: _digest(
@@ -88,6 +90,7 @@ def names() -> Images:
         trainer=f"localhost/taas/trainer:{digests['trainer']}",
         controller=f"localhost/taas/controller:{digests['controller']}",
         mnist=f"localhost/taas/mnist:{digests['trainer']}-{mnist}",
+        serving=f"localhost/taas/serving:{digests['trainer']}-{digests['serving']}",
     )
 
 
@@ -139,8 +142,9 @@ def _build(name: str) -> None:
 def _build_from(kind: str, name: str, target: str = "") -> None:
     """Builds what a Dockerfile of the project makes, or one of its stages."""
     dockerfile = _DOCKERFILES / f"Dockerfile.{kind}"
+    below = f"TRAINER_IMAGE={names().trainer}" if kind == "serving" else f"BASE_IMAGE={_base()}"
     # Behind a proxy that signs with a certificate of its own, pip needs the host's list.
-    arguments = (f"BASE_IMAGE={_base()}", f"PIP_CERT={_CERTIFICATES}")
+    arguments = (below, f"PIP_CERT={_CERTIFICATES}")
     text = dockerfile.read_text()
     _bud(name, text, layout.PROJECT, arguments=arguments, ignore=dockerfile, target=target)
 

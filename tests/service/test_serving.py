@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -22,12 +21,12 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 import taas
 from protos.taas.v1.job_pb2 import TrainingJobSpec
+from tests.service.asking import available, curl, question
 from tests.service.test_examples import EXAMPLES, PICTURES
 from tests.service.world import BOUND_S, Service, until
 
@@ -55,19 +54,6 @@ def served(service: Service, *words: str) -> Iterator[dict[str, str]]:
             process.kill()
 
 
-def curl(url: str, body: Any = None) -> Any:
-    """Return what an HTTP server says, by curl."""
-    data = [] if body is None else ["--data", json.dumps(body)]
-    done = subprocess.run(["curl", "-s", url, *data], capture_output=True, check=True)
-    return json.loads(done.stdout)
-
-
-def available(url: str) -> bool:
-    """Tell whether a version of a model can be asked."""
-    versions = curl(url).get("model_version_status", ())
-    return any(version["state"] == "AVAILABLE" for version in versions)
-
-
 def predicted(service: Service, model: str) -> list[dict[str, float]]:
     """Return what `taas predict` says to the pictures: probabilities by class."""
     words = ("predict", model, *FILES, "--top", "10", "--output", "json")
@@ -75,15 +61,6 @@ def predicted(service: Service, model: str) -> list[dict[str, float]]:
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
     answers = [json.loads(answer)["predictions"] for answer in done.stdout.splitlines()]
     return [{p["class"]: p["probability"] for p in answer} for answer in answers]
-
-
-def question(name: str, **inputs: Any) -> Any:
-    """Return a question as clients of TensorFlow Serving make it."""
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = name
-    for key, value in inputs.items():
-        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    return request
 
 
 def test_all_doors_say_what_predict_says(service: Service) -> None:
