@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from serving import models
+from serving.ending import Ending
 from serving.lane import Limits
 from serving.server import Settings, serving
 
@@ -111,16 +112,16 @@ def _positive(text: str) -> int:
 
 
 async def _run(settings: Settings, *, attached: bool) -> None:
-    ending, hurry = asyncio.Event(), asyncio.Event()
+    ending = Ending()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: (hurry if ending.is_set() else ending).set())
+        loop.add_signal_handler(number, ending.signalled)
     if attached:
-        loop.add_reader(sys.stdin, lambda: None if sys.stdin.readline() else ending.set())
-    async with serving(settings, models.load, hurry) as addresses:
+        loop.add_reader(sys.stdin, lambda: None if sys.stdin.readline() else ending.left())
+    async with serving(settings, models.load, ending.hurried) as addresses:
         sys.stdout.write(f"{json.dumps(asdict(addresses))}\n")
         sys.stdout.flush()
-        await ending.wait()
+        await ending.begun.wait()
 
 
 def main(argv: Sequence[str]) -> int:
