@@ -26,7 +26,6 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
-# Without a C compiler it says so, and TensorFlow reduces gradients by itself.
 $(RING): $(wildcard trainer/ring/*.c trainer/ring/*.h) | $(STAMP)
 	@$(BIN)/python -m tools.native
 

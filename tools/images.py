@@ -48,7 +48,7 @@ def main() -> int:
     if builder is None:
         sys.stderr.write("neither docker nor buildah is installed; install one of them\n")
         return 1
-    # The trainer image takes it along; its C library must not be older than the one here.
+    # The trainer image takes it along.
     if native.stale() and native.main():
         return 1
     for image in _IMAGES:

@@ -1,8 +1,10 @@
-"""Builds the native library of the ring with the C compiler: `python -m tools.native`."""
+"""Builds the native library of the ring: `python -m tools.native`."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -17,6 +19,9 @@ _SOURCES = ("add.c", "job.c", "engine.c", "op.c")
 # Nothing of the machine that builds: images and other machines take the same file.
 _FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
 
+# The C library of manylinux2014, the oldest that TensorFlow's packages are made for.
+_TARGET = f"{platform.machine()}-linux-gnu.2.17"
+
 
 def stale() -> bool:
     """Tell whether the library is missing or older than what it is made of."""
@@ -27,9 +32,13 @@ def stale() -> bool:
 
 
 def compiler() -> list[str] | None:
-    """Return the C compiler as a command, None if there is none; $CC, else cc."""
-    words = shlex.split(os.environ.get("CC", "cc"))
-    return words if words and shutil.which(words[0]) else None
+    """Return the C compiler as a command, None if there is none: $CC, else Zig's, else cc."""
+    words = shlex.split(os.environ.get("CC", ""))
+    if not words and importlib.util.find_spec("ziglang"):
+        # Zig brings every C library: what it makes loads wherever a TensorFlow does.
+        return [sys.executable, "-m", "ziglang", "cc", "-target", _TARGET]
+    words = words or ["cc"]
+    return words if shutil.which(words[0]) else None
 
 
 def build(target: Path = native.LIBRARY) -> None:
@@ -37,7 +46,7 @@ def build(target: Path = native.LIBRARY) -> None:
     fails; what it says is on the standard error."""
     words = compiler()
     if words is None:
-        raise FileNotFoundError("no C compiler: install gcc or clang, or set CC")
+        raise FileNotFoundError("no C compiler: install ziglang, gcc or clang, or set CC")
     # Whoever has the old one loaded keeps it.
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)

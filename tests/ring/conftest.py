@@ -13,7 +13,7 @@ from trainer.ring import native
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Return the library as these sources make it. To test it takes a C compiler."""
+    """Return the library as these sources make it."""
     path: Path = tmp_path_factory.mktemp("ring") / native.LIBRARY.name
     building.build(path)
     return native.load(path)
