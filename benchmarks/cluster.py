@@ -33,11 +33,12 @@ import psutil
 from google.protobuf import json_format
 
 from benchmarks import machine
+from benchmarks.sites import on_own_cluster
 from controller.kubernetes.client import connected
 from protos.taas.v1.job_pb2 import PHASE_RUNNING, PHASE_STARTING, TrainingJobSpec
-from tests.cluster import access, cgroups, layout, lifecycle
+from tests.cluster import cgroups, layout
 from tests.cluster.commands import wait_until
-from tests.cluster.installed import NAMESPACE, Service, installed
+from tests.cluster.installed import NAMESPACE, Service
 from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
 
 RESULTS = Path(__file__).parent / "results"
@@ -168,11 +169,8 @@ def take_in(team: Team, jobs: int) -> dict[str, Any]:
 @contextmanager
 def a_team(folder: Path) -> Iterator[Team]:
     """A team on the test cluster, with the service of the present code."""
-    if not lifecycle.healthy():
-        raise SystemExit("no test cluster runs here: python -m tests.cluster up")
-    lifecycle.up()
     with (
-        installed(access.own(), folder) as service,
+        on_own_cluster(folder) as service,
         new_namespace(service.cluster) as namespace,
         team_in(service, namespace) as team,
     ):

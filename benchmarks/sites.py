@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster import access, layout, lifecycle
-from tests.cluster.installed import installed
+from tests.cluster import access, installed, layout, lifecycle
 from tests.cluster.team import new_namespace, team_in
 from tests.faults.cells import LOCAL
 from tests.faults.cluster import ClusterSite
@@ -16,6 +15,16 @@ from tests.faults.local import LocalSite
 from tests.faults.site import Site
 from tests.service.small_disk import small_disk
 from tests.service.world import Service
+
+
+@contextmanager
+def on_own_cluster(folder: Path) -> Iterator[installed.Service]:
+    """The present code's service on the test cluster, which must be up."""
+    if not lifecycle.healthy():
+        raise SystemExit("no test cluster runs here: python -m tests.cluster up")
+    lifecycle.up()
+    with installed.installed(access.own(), folder) as service:
+        yield service
 
 
 @contextmanager
@@ -30,11 +39,8 @@ def sites(backend: str, folder: Path) -> Iterator[Mapping[bool, Site]]:
         finally:
             service.close()
         return
-    if not lifecycle.healthy():
-        raise SystemExit("no test cluster runs here: python -m tests.cluster up")
-    lifecycle.up()
     with (
-        installed(access.own(), folder) as on_cluster,
+        on_own_cluster(folder) as on_cluster,
         new_namespace(on_cluster.cluster) as name,
         new_namespace(on_cluster.cluster) as other,
         team_in(on_cluster, name) as team,

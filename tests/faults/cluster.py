@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.cluster.installed import NAMESPACE
 from tests.cluster.team import Team
 from tests.faults import memory
 from tests.faults.cells import KUBERNETES, Cell, Fault
-from tests.faults.site import Struck, Target
+from tests.faults.site import Struck, Target, signalled
 from tests.faults.workers import Process, until
 from tests.service.small_disk import fill
 from trainer.storage import JobPaths
@@ -80,26 +79,22 @@ class ClusterSite:
 
     def strike(self, fault: Fault, target: Target) -> Struck:
         """Make a fault."""
-        trainer, agent = target.trainer, target.agent
         pod = f"{target.job.rpartition('/')[2]}-{target.victim}"
         struck = Struck()
-        if fault is Fault.TRAINER_KILLED:
-            trainer.send(signal.SIGKILL)
-        elif fault is Fault.TRAINER_OUT_OF_MEMORY:
-            memory.starve(trainer, memory.group_of(trainer), target.trainers.values())
+        if signalled(fault, target):
+            return struck
+        if fault is Fault.TRAINER_OUT_OF_MEMORY:
+            group = memory.group_of(target.trainer)
+            memory.starve(target.trainer, group, target.trainers.values())
             return Struck()
-        elif fault is Fault.AGENT_KILLED:
-            agent.send(signal.SIGKILL)
-        elif fault is Fault.AGENT_FROZEN:
-            agent.send(signal.SIGSTOP)
-        elif fault is Fault.POD_DELETED:
+        if fault is Fault.POD_DELETED:
             self.team.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
         elif fault is Fault.POD_EVICTED:
             self._evict(pod)
         elif fault is Fault.NODE_LOST:
             lifecycle.kill_node(_LOST_NODE.name)
         elif fault is Fault.CUT_OFF:
-            run("nsenter", f"--net=/proc/{agent.pid}/ns/net", "sh", "-c", _CUT_OFF)
+            run("nsenter", f"--net=/proc/{target.agent.pid}/ns/net", "sh", "-c", _CUT_OFF)
         elif fault is Fault.CONTROLLER_KILLED:
             self._killed, uid = self._leader
             lifecycle.kill_pod(uid)

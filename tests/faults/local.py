@@ -12,7 +12,7 @@ import taas
 from protos.taas.v1.job_pb2 import TrainingJob
 from tests.faults import memory, workers
 from tests.faults.cells import LOCAL, Cell, Fault
-from tests.faults.site import Struck, Target
+from tests.faults.site import Struck, Target, signalled
 from tests.faults.workers import Process
 from tests.service.small_disk import disk, fill
 from tests.service.world import Service
@@ -49,25 +49,21 @@ class LocalSite:
 
     def strike(self, fault: Fault, target: Target) -> Struck:
         """Make a fault."""
-        trainer, agent = target.trainer, target.agent
         struck = Struck()
-        if fault is Fault.TRAINER_KILLED:
-            trainer.send(signal.SIGKILL)
-        elif fault is Fault.TRAINER_OUT_OF_MEMORY:
+        if signalled(fault, target):
+            return struck
+        if fault is Fault.TRAINER_OUT_OF_MEMORY:
+            trainer, name = target.trainer, f"taas-faults-{os.getpid()}"
             # The agent as well: it is its own group's count that it looks at.
-            self._group = memory.group_for(f"taas-faults-{os.getpid()}", [agent, trainer])
+            self._group = memory.group_for(name, [target.agent, trainer])
             memory.starve(trainer, self._group, target.trainers.values())
             return Struck()
-        elif fault is Fault.AGENT_KILLED:
-            agent.send(signal.SIGKILL)
-        elif fault is Fault.AGENT_FROZEN:
-            agent.send(signal.SIGSTOP)
-        elif fault is Fault.POD_DELETED:
+        if fault is Fault.POD_DELETED:
             for process in workers.of_job(target.uid):
                 if process.index == target.victim:
                     process.send(signal.SIGKILL)
         elif fault is Fault.POD_EVICTED:
-            agent.send(signal.SIGTERM)
+            target.agent.send(signal.SIGTERM)
         elif fault is Fault.NODE_LOST:
             self.service.kill()
             for process in workers.of_job(target.uid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,23 @@ class Struck:
 
     at: float = field(default_factory=time.time)
     mend: Callable[[], None] | None = None
+
+
+def signalled(fault: Fault, target: Target) -> bool:
+    """Make a fault that is a signal to one process; tell whether it is one."""
+    if fault is Fault.TRAINER_KILLED:
+        target.trainer.send(signal.SIGKILL)
+    elif fault is Fault.AGENT_KILLED:
+        target.agent.send(signal.SIGKILL)
+    elif fault is Fault.AGENT_FROZEN:
+        target.agent.send(signal.SIGSTOP)
+    # A trainer that is to freeze is one that is not let go on.
+    return fault in (
+        Fault.TRAINER_KILLED,
+        Fault.TRAINER_FROZEN,
+        Fault.AGENT_KILLED,
+        Fault.AGENT_FROZEN,
+    )
 
 
 class Site(Protocol):
