@@ -36,7 +36,7 @@ from benchmarks import machine
 from benchmarks.sites import on_own_cluster
 from controller.kubernetes.client import connected
 from protos.taas.v1.job_pb2 import PHASE_RUNNING, PHASE_STARTING, TrainingJobSpec
-from tests.cluster import cgroups, layout
+from tests.cluster import cgroups, layout, lifecycle
 from tests.cluster.commands import wait_until
 from tests.cluster.installed import NAMESPACE, Service
 from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in

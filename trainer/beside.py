@@ -9,8 +9,6 @@ import os
 import time
 from collections.abc import Callable
 
-import tensorflow as tf
-
 from trainer import snapshot
 from trainer.contract import Stage
 from trainer.evaluate import Evaluator
@@ -42,7 +40,7 @@ class Watcher:
         self._learner = learner
         self._reports = reports
         self._evaluator = Evaluator(learner, examples, is_chief=True)
-        self._swap = tf.function(lambda: learner.strategy.run(learner.swap), autograph=False)
+        self._swap = learner.on_replicas(learner.swap)
         self._variables = learner.variables()
 
     def run(self, stop: Stop) -> None:

@@ -118,6 +118,10 @@ class Learner:
             old, new = tf.convert_to_tensor(average), tf.convert_to_tensor(variable)
             average.assign(new + tf.cast(decay, new.dtype) * (old - new))
 
+    def on_replicas(self, function: Any) -> Any:
+        """Return a function that runs one without arguments on each replica of this process."""
+        return tf.function(lambda: self.strategy.run(function), autograph=False)
+
     def settle(self) -> None:
         """Refresh the means over all replicas of the variables that each updates for itself.
 

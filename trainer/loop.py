@@ -63,16 +63,13 @@ class Loop:
         self._window: Vector = np.zeros(learner.measures.size)
         self._window_variable = tf.Variable(self._window, trainable=False)
         self._pace = progress.Pace(total_steps=task.total_steps, global_batch=task.global_batch)
-        self._swap = self._on_replicas(learner.swap)
+        self._swap = self.learner.on_replicas(learner.swap)
         self._validation = self._evaluator(task.validation)
 
     def _evaluator(self, examples: Any) -> Evaluator | None:
         if examples is None:
             return None
         return Evaluator(self.learner, examples, is_chief=self.chief is not None)
-
-    def _on_replicas(self, function: Any) -> Any:
-        return tf.function(lambda: self.learner.strategy.run(function), autograph=False)
 
     def restore(self) -> None:
         """Begin from the checkpoint that the chief chooses for all: mostly the newest sound one;
@@ -91,7 +88,7 @@ class Loop:
             self._window = self._window_variable.numpy()
             self.step = self._base_step = step
         if exists:
-            self._on_replicas(self.learner.adopt)()
+            self.learner.on_replicas(self.learner.adopt)()
         if self.chief:
             self.checkpoints.fence(self.step)
             self.chief.began(step, chosen, self.checkpoints.skipped)
