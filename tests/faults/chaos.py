@@ -19,7 +19,7 @@ from tests.faults.cells import Fault
 from tests.faults.moments import Subject
 from tests.faults.site import Site, Target
 from tests.faults.trial import Wanted, final, gone, story, submitted
-from tests.faults.workers import BOUND_S, until
+from tests.faults.workers import until
 from trainer.storage import MANIFEST
 
 WORKERS = 3
@@ -48,22 +48,31 @@ class Outcome:
     goodput: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A training of so many steps, and faults by a seed; `more` says after how many not to stop."""
+
+    seed: int
+    steps: int
+    more: Callable[[int], bool]
+
+
 def undisturbed(site: Site, steps: int) -> dict[str, str]:
     """The digests of what a training of so many steps ends with by itself."""
     job = submitted(site, "calm", Wanted(steps, workers=WORKERS))
-    job = site.client.wait(job.name, BOUND_S)
+    job = site.client.wait(job.name)
     assert (job.status.phase, job.status.restarts) == (PHASE_SUCCEEDED, 0), job.status
     _, digests = final(site, job, steps)
     site.client.delete(job.name)
     return digests
 
 
-def chaos(site: Site, seed: int, *, steps: int, digests: dict[str, str], most: int) -> Outcome:
-    """Train so many steps under at most so many faults."""
-    chance, outcome, began = random.Random(seed), Outcome(steps), time.monotonic()
-    job = submitted(site, f"chaos-{seed}", Wanted(steps, workers=WORKERS))
-    subject = Subject(job.uid, site.folder(job), steps, WORKERS)
-    while len(outcome.struck) < most:
+def chaos(site: Site, plan: Plan, digests: dict[str, str]) -> Outcome:
+    """Train under faults; digests are those of the undisturbed training."""
+    chance, outcome, began = random.Random(plan.seed), Outcome(plan.steps), time.monotonic()
+    job = submitted(site, f"chaos-{plan.seed}", Wanted(plan.steps, workers=WORKERS))
+    subject = Subject(job.uid, site.folder(job), plan.steps, WORKERS)
+    while plan.more(len(outcome.struck)):
         fault, victim = chance.choice(FAULTS), chance.randrange(WORKERS)
         turn = chance.choice((_at_once, _after_a_step, _after_a_checkpoint))
         site.ready(fault)

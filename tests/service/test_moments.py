@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cells import LOCAL, Cell, Fault, Moment
-from tests.faults.chaos import chaos, undisturbed
+from tests.faults.chaos import Plan, chaos, undisturbed
 from tests.faults.local import LocalSite
 from tests.faults.trial import Calm, calm, trial
 from tests.service.world import Service
@@ -47,5 +47,5 @@ def test_a_fault_at_its_moment(
 
 def test_faults_at_random(site: LocalSite) -> None:
     digests = undisturbed(site, CHAOS_STEPS)
-    outcome = chaos(site, SEED, steps=CHAOS_STEPS, digests=digests, most=CHAOS_FAULTS)
+    outcome = chaos(site, Plan(SEED, CHAOS_STEPS, lambda n: n < CHAOS_FAULTS), digests)
     assert not outcome.wrong, outcome
