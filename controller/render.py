@@ -156,6 +156,11 @@ def _script_of(program: Program) -> contract.Script | None:
     )
 
 
+def agent_command(python: str) -> list[str]:
+    """Return what a worker's container runs."""
+    return [python, "-P", "-m", "trainer.agent"]
+
+
 def _core(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
@@ -171,7 +176,7 @@ def _core(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
             "containers": [
                 {
                     "name": CONTAINER,
-                    "command": [settings.python, "-P", "-m", "trainer.agent"],
+                    "command": agent_command(settings.python),
                     "env": _env(job, index, settings),
                 }
             ],

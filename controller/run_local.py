@@ -12,9 +12,10 @@ from controller.limits import Limits
 from controller.local.access import LocalAccess, PodTokens
 from controller.local.cluster import ProcessCluster
 from controller.local.lock import StateLock
+from controller.local.nursery import Nursery
 from controller.local.storage import FolderStorage
 from controller.local.store import SqliteStore
-from controller.render import PodSettings
+from controller.render import PodSettings, agent_command
 from controller.server import Listener, serving
 from protos import __version__
 from protos.taas.v1 import training_service_pb2
@@ -52,7 +53,7 @@ async def _serve(config: LocalConfig) -> None:
         home=str(config.home),
     )
     store = SqliteStore(config.home / "state.db")
-    cluster = ProcessCluster(config.home)
+    cluster = ProcessCluster(config.home, Nursery(config.home, agent_command(sys.executable)))
     storage = FolderStorage(storage_root)
     async with (
         store,

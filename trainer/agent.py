@@ -24,7 +24,7 @@ from protos.taas.v1 import worker_service_pb2 as wire
 from trainer import contract, exits, lifeline
 from trainer.address import Reservation
 from trainer.children import Children
-from trainer.launcher import ENTRY, PRELOAD, Launcher
+from trainer.launcher import ENTRY, PRELOAD, Launcher, Warm
 from trainer.link import Controller, Link
 from trainer.logfile import LogFile
 from trainer.storage import JobPaths
@@ -108,6 +108,14 @@ def _number(name: str, text: str) -> float:
     return value
 
 
+def with_temporary_folder(env: Mapping[str, str]) -> dict[str, str]:
+    """Return a pod's environment with a folder for temporary files, which is made. A trainer ends
+    without clean-up; what it leaves must go with the pod."""
+    temporary = Path(env[contract.ENV_SCRATCH], "tmp").absolute()
+    temporary.mkdir(parents=True, exist_ok=True)
+    return {**env, "TMPDIR": str(temporary)}
+
+
 class Agent:
     """What this worker is doing, and what an order changes about it.
 
@@ -122,8 +130,10 @@ class Agent:
         *,
         entry: str = ENTRY,
         preload: Sequence[str] = PRELOAD,
+        warm: Warm | None = None,
     ) -> None:
         self._settings = settings
+        self._warm = warm
         paths = JobPaths(settings.storage, settings.namespace, settings.job, settings.job_uid)
         self._link = Link(
             settings.controller,
@@ -136,10 +146,7 @@ class Agent:
             LogFile(paths.log_file(settings.index)), grew=self._link.log_grew
         )
         self._children = Children()
-        # A trainer ends without clean-up; what it leaves must go with the pod.
-        temporary = settings.scratch / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
-        env = {**env, "TMPDIR": str(temporary)}
+        env = with_temporary_folder(env)
         self._launcher = Launcher(self._children, env, entry=entry, preload=preload)
         # Where the next generation's trainer will listen.
         self._reservation = Reservation(settings.pod_ip)
@@ -159,6 +166,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._warm:
+            self._launcher.take(self._warm)
         self._launcher.warm_up()
         link = asyncio.create_task(self._link.run())
         try:
@@ -341,10 +350,20 @@ class Agent:
             end(self._run)
 
 
-def main(env: Mapping[str, str], *, entry: str = ENTRY, preload: Sequence[str] = PRELOAD) -> int:
+def main(
+    env: Mapping[str, str],
+    *,
+    entry: str = ENTRY,
+    preload: Sequence[str] = PRELOAD,
+    warm: Warm | None = None,
+) -> int:
     """Be an agent; return its exit code."""
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s agent %(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s agent %(levelname)s %(message)s",
+        # Whatever has been imported in this process may have had ideas of its own.
+        force=True,
     )
     with contextlib.suppress(OSError):
         lifeline.name_process("taas-agent")
@@ -354,15 +373,12 @@ def main(env: Mapping[str, str], *, entry: str = ENTRY, preload: Sequence[str] =
         _log.error("%s", error)
         return 2
 
-    asyncio.run(_work(settings, env, entry, preload))
+    async def work() -> None:
+        # Made inside the loop that its parts belong to.
+        await Agent(settings, env, entry=entry, preload=preload, warm=warm).run()
+
+    asyncio.run(work())
     return 0
-
-
-async def _work(
-    settings: Settings, env: Mapping[str, str], entry: str, preload: Sequence[str]
-) -> None:
-    # Made inside the loop that its parts belong to.
-    await Agent(settings, env, entry=entry, preload=preload).run()
 
 
 if __name__ == "__main__":

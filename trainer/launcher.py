@@ -73,6 +73,15 @@ class Launched:
     cold: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A zygote that there is from the beginning: a child of the agent, and the agent's end of its
+    control socket. It was given the environment that the agent has."""
+
+    pid: int
+    control: socket.socket
+
+
 def import_time(env: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
     """Return what env changes of base that must be known before TensorFlow is imported."""
     return {
@@ -110,6 +119,13 @@ class Launcher:
     def zygote_pid(self) -> int | None:
         """Process id of the zygote, if there is one."""
         return self._zygote.pid if self._zygote else None
+
+    def take(self, warm: Warm) -> None:
+        """Use a zygote that is there. Call once, when children are watched."""
+        warm.control.setblocking(False)
+        self._zygotes_left -= 1
+        ended = self._children.ended(warm.pid)
+        self._zygote = _Zygote(warm.pid, warm.control, ended, {})
 
     def warm_up(self) -> None:
         """Make a zygote for the environment last seen, unless a fitting one is there."""

@@ -22,12 +22,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import importlib
-import io
 import json
 import os
-import signal
 import site
 import socket
 import sys
@@ -37,7 +34,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from trainer import import_path, lifeline, requirements
+from trainer import forking, import_path, lifeline, requirements
 from trainer.contract import (
     ENV_OUTPUT_DIR,
     ENV_REPORT_FD,
@@ -47,31 +44,31 @@ from trainer.contract import (
     permitted_env,
 )
 
-_DESCRIPTORS = 4
-_SIGNALS_OF_THE_POD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 Entry = Callable[[Assignment], int]
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve until the agent hangs up."""
     arguments = _parse(argv)
-    # The pod's signals are the agent's affair; it ends this process by hanging up.
-    for number in _SIGNALS_OF_THE_POD:
-        signal.signal(number, signal.SIG_IGN)
-    lifeline.die_with(arguments.agent)
-    lifeline.name_process("taas-zygote")
+    forking.leave_signals_alone()
     control = socket.socket(fileno=arguments.control)
     control.set_inheritable(False)
+    lifeline.die_with(arguments.agent)
+    lifeline.name_process("taas-zygote")
     if not arguments.cold:
         began = time.monotonic()
-        _preload([m for m in arguments.preload.split(",") if m], arguments.entry)
-        _send(control, {"ready": round(time.monotonic() - began, 3)})
-    while (request := _receive(control)) is not None:
-        _serve(control, *request, arguments=arguments)
-        if arguments.cold:
-            break
+        forking.preload([m for m in arguments.preload.split(",") if m], arguments.entry)
+        forking.send(control, {"ready": round(time.monotonic() - began, 3)})
+    serve(control, agent=arguments.agent, entry=arguments.entry, once=arguments.cold)
     return 0
+
+
+def serve(control: socket.socket, *, agent: int, entry: str, once: bool = False) -> None:
+    """Fork trainers until the agent hangs up; or only one."""
+    while (request := forking.receive(control)) is not None:
+        _serve(control, *request, agent=agent, entry=entry)
+        if once:
+            break
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -84,56 +81,26 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _preload(modules: Sequence[str], entry: str) -> None:
-    # What is imported stays. The collector finds next to nothing in it, at a sixth of the time
-    # that the imports take, and need not walk it in each trainer either, which would copy the
-    # pages that they share.
-    gc.disable()
-    for module in modules:
-        importlib.import_module(module)
-    importlib.import_module(entry.partition(":")[0])
-    gc.freeze()
-    gc.enable()
-
-
-def _send(control: socket.socket, message: dict[str, Any]) -> None:
-    control.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Return the next request and its descriptors, or None when the agent has hung up."""
-    text = b""
-    descriptors: list[int] = []
-    while not text.endswith(b"\n"):
-        data, new, _, _ = socket.recv_fds(
-            control, 65536, _DESCRIPTORS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        )
-        if not data:
-            return None
-        text += data
-        descriptors += new
-    return json.loads(text), descriptors
-
-
 def _serve(
     control: socket.socket,
     request: dict[str, Any],
     descriptors: list[int],
     *,
-    arguments: argparse.Namespace,
+    agent: int,
+    entry: str,
 ) -> None:
     try:
-        _check_forkable()
-        pid = _fork_orphan(control, request, descriptors, arguments=arguments)
-        _send(control, {"pid": pid})
+        check_forkable()
+        pid = _fork_orphan(control, request, descriptors, agent=agent, entry=entry)
+        forking.send(control, {"pid": pid})
     except (OSError, RuntimeError) as error:
-        _send(control, {"error": str(error)})
+        forking.send(control, {"error": str(error)})
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _check_forkable() -> None:
+def check_forkable() -> None:
     """Raise RuntimeError if TensorFlow has started its threads in this process."""
     if "tensorflow" not in sys.modules:
         return
@@ -148,7 +115,8 @@ def _fork_orphan(
     request: dict[str, Any],
     descriptors: list[int],
     *,
-    arguments: argparse.Namespace,
+    agent: int,
+    entry: str,
 ) -> int:
     """Fork the trainer and its guard from a process that ends at once; return the trainer's pid."""
     reader, writer = os.pipe()
@@ -157,7 +125,7 @@ def _fork_orphan(
         try:
             control.close()
             os.close(reader)
-            _middle(request, descriptors, writer, arguments=arguments)
+            _middle(request, descriptors, writer, agent=agent, entry=entry)
         except BaseException:
             traceback.print_exc()
         os._exit(1)
@@ -175,15 +143,14 @@ def _middle(
     descriptors: list[int],
     answer: int,
     *,
-    arguments: argparse.Namespace,
+    agent: int,
+    entry: str,
 ) -> NoReturn:
     middle = os.getpid()
     trainer = os.fork()
     if trainer == 0:
         os.close(answer)
-        _become_trainer(
-            request, descriptors, middle=middle, agent=arguments.agent, entry=arguments.entry
-        )
+        _become_trainer(request, descriptors, middle=middle, agent=agent, entry=entry)
     # Both sides do this, so that the group exists before either needs it.
     with contextlib.suppress(OSError):
         os.setpgid(trainer, trainer)
@@ -200,10 +167,8 @@ def _become_trainer(
     code = int(ExitCode.CRASHED)
     try:
         os.setpgid(0, 0)
-        for number in _SIGNALS_OF_THE_POD:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        _connect_standard_streams(descriptors[0], descriptors[1])
+        forking.take_signals()
+        forking.connect_standard_streams(descriptors[0], descriptors[1])
         while os.getppid() == middle:
             time.sleep(0.0005)
         lifeline.die_with(agent)
@@ -220,24 +185,6 @@ def _become_trainer(
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code & 0xFF)
-
-
-def _connect_standard_streams(out: int, err: int) -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (out, 1), (err, 2)):
-        os.dup2(source, target)
-        os.close(source)
-    # Made anew, because the old ones remember what kind of file they wrote to.
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        raw = io.FileIO(number, "w", closefd=False)
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(raw),
-            encoding="utf-8",
-            errors="backslashreplace",
-            line_buffering=True,
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
 
 
 def _prefer_as_victim() -> None:

@@ -24,6 +24,7 @@ from controller.errors import ClusterRefused, ClusterUnavailable, TaasError
 from controller.local import leader, sweep
 from controller.local.access import TOKEN_FILE, PodTokens, write_private
 from controller.local.manifests import Container, container
+from controller.local.nursery import Nursery, NurseryFailed
 from controller.local.pods import Pod, PodTable
 from controller.local.trees import remove_tree
 from controller.model import Job, JobKey, PodPhase, PodSeen
@@ -54,8 +55,10 @@ class ProcessCluster:
     only one to use it.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, nursery: Nursery | None = None) -> None:
+        """`nursery` forks the agents, if there is one; it is closed in the end."""
         self._home = home
+        self._nursery = nursery
         self._folder = home / "pods"
         self._table = PodTable(home / "pods.db")
         self._changes = Changes()
@@ -90,6 +93,8 @@ class ProcessCluster:
             # Without the error of the block, which the group would wrap.
             await self._tasks.__aexit__(None, None, None)
         finally:
+            if self._nursery:
+                await self._nursery.aclose()
             await self._table.aclose()
             self._changes.close()
 
@@ -161,7 +166,7 @@ class ProcessCluster:
             self._drop(pod.uid)
             return error
         try:
-            pid, pidfd = await asyncio.to_thread(self._start, pod.uid, wanted.command, env, folder)
+            pid, pidfd = await self._start(pod.uid, wanted.command, env, folder)
         except (OSError, ValueError) as error:
             await self._forget(pod.uid)
             return ClusterRefused(
@@ -175,13 +180,21 @@ class ProcessCluster:
             return error
         return None
 
-    def _start(
+    async def _start(
         self, uid: str, command: Sequence[str], env: Mapping[str, str], folder: Path
     ) -> tuple[int, int]:
         """Give a pod its token and start its leader."""
+        await asyncio.to_thread(self._give_token, uid, folder)
+        if self._nursery and self._nursery.forks(command):
+            try:
+                return await self._nursery.start(env, folder)
+            except NurseryFailed as error:
+                _log.warning("%s; the agent starts by itself", error)
+        return await asyncio.to_thread(leader.start, command, env, folder)
+
+    def _give_token(self, uid: str, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(folder / TOKEN_FILE, self._tokens.token(uid).encode())
-        return leader.start(command, env, folder)
 
     def _adopt(self, pod: Pod, pid: int, pidfd: int) -> None:
         self._set(pod.uid, phase=PodPhase.RUNNING, pid=pid)
@@ -198,10 +211,12 @@ class ProcessCluster:
         try:
             await self._until_dead(uid, pidfd)
             await self._end_processes(uid)
-            end = leader.end_of(pidfd, folder)
+            code = leader.exit_code(pidfd)
+            if code is None and self._nursery:
+                code = await self._nursery.exit_code(self._entries[uid].pod.pid)
         finally:
             os.close(pidfd)
-        await self._bury(uid, end)
+        await self._bury(uid, leader.end_of(code, folder))
 
     async def _bury(self, uid: str, end: leader.End) -> None:
         """Report the end of a pod of which nothing runs, and remove it when that is asked."""

@@ -12,7 +12,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,28 +50,35 @@ def environment(own: Mapping[str, str], controller: Mapping[str, str]) -> dict[s
     return {**inherited, **own}
 
 
-def start(command: Sequence[str], env: Mapping[str, str], folder: Path) -> tuple[int, int]:
-    """Start a leader in a folder of its own, made here for the owner alone and named by the
-    pod's uid; return its process id and a pidfd. Raises OSError, ValueError, and then nothing
-    runs."""
+@contextmanager
+def place(folder: Path) -> Iterator[tuple[int, int]]:
+    """Make a pod's folder, for the owner alone and named by the pod's uid; give the log that its
+    leader writes to and the lock that it holds. Raises OSError."""
     for path in (folder, folder / SCRATCH):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with (folder / LOG_FILE).open("ab") as log, marks.marking(folder.name):
-            process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=folder / SCRATCH,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
+        with (folder / LOG_FILE).open("ab") as log:
+            yield log.fileno(), lock
     finally:
         os.close(lock)
+
+
+def start(command: Sequence[str], env: Mapping[str, str], folder: Path) -> tuple[int, int]:
+    """Start a leader in a folder of its own; return its process id and a pidfd. Raises OSError,
+    ValueError, and then nothing runs."""
+    with place(folder) as (log, lock), marks.marking(folder.name):
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=folder / SCRATCH,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:
@@ -102,28 +110,33 @@ def lives(folder: Path) -> bool:
     return False
 
 
-def end_of(pidfd: int | None, folder: Path) -> End:
-    """Read how a dead leader ended, and reap it if it is this process's child."""
-    status = None
-    if pidfd is not None:
-        try:
-            status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            status = None
+def exit_code(pidfd: int) -> int | None:
+    """Reap a dead leader and return its exit code, negative for a signal; None if it is not this
+    process's child."""
+    try:
+        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
     if status is None:
+        return None
+    return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+
+
+def end_of(code: int | None, folder: Path) -> End:
+    """Say how a leader ended, by its exit code as `exit_code` gives it."""
+    if code is None:
         return End(
             PodPhase.FAILED,
             "Unknown",
             "the agent ended; another controller had started it, so its exit code is unknown"
             + _last_words(folder),
         )
-    if status.si_code != os.CLD_EXITED:
-        what = signal.strsignal(status.si_status)
-        message = f"the agent was ended by signal {status.si_status} ({what})"
+    if code < 0:
+        message = f"the agent was ended by signal {-code} ({signal.strsignal(-code)})"
         return End(PodPhase.FAILED, "Error", message + _last_words(folder))
-    if status.si_status == 0:
+    if code == 0:
         return End(PodPhase.SUCCEEDED, "Completed", "the agent left with exit code 0")
-    message = f"the agent left with exit code {status.si_status}"
+    message = f"the agent left with exit code {code}"
     return End(PodPhase.FAILED, "Error", message + _last_words(folder))
 
 

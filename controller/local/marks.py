@@ -25,7 +25,7 @@ def marking(pod_uid: str) -> Iterator[None]:
     with _turn:
         soft, hard = resource.getrlimit(_LOCKS)
         try:
-            resource.setrlimit(_LOCKS, (_mark(pod_uid), hard))
+            resource.setrlimit(_LOCKS, (of(pod_uid), hard))
         except ValueError as error:
             raise OSError(
                 f"the hard limit of file locks is {hard}; remove it (ulimit -H -x unlimited)"
@@ -38,9 +38,10 @@ def marking(pod_uid: str) -> Iterator[None]:
 
 def bears(pid: int, pod_uid: str) -> bool:
     """Say whether a process belongs to the pod. Raises OSError for one that is gone."""
-    return resource.prlimit(pid, _LOCKS)[0] == _mark(pod_uid)
+    return resource.prlimit(pid, _LOCKS)[0] == of(pod_uid)
 
 
-def _mark(pod_uid: str) -> int:
+def of(pod_uid: str) -> int:
+    """Return the mark of a pod, a soft limit of file locks."""
     # 60 bits: any limit up to 2**63 is taken, and no two pods ever meet.
     return int(hashlib.sha256(pod_uid.encode()).hexdigest()[:15], 16)
