@@ -43,17 +43,15 @@ def signalled(fault: Fault, target: Target) -> bool:
     """Make a fault that is a signal to one process; tell whether it is one."""
     if fault is Fault.TRAINER_KILLED:
         target.trainer.send(signal.SIGKILL)
+    elif fault is Fault.TRAINER_FROZEN:
+        target.trainer.send(signal.SIGSTOP)
     elif fault is Fault.AGENT_KILLED:
         target.agent.send(signal.SIGKILL)
     elif fault is Fault.AGENT_FROZEN:
         target.agent.send(signal.SIGSTOP)
-    # A trainer that is to freeze is one that is not let go on.
-    return fault in (
-        Fault.TRAINER_KILLED,
-        Fault.TRAINER_FROZEN,
-        Fault.AGENT_KILLED,
-        Fault.AGENT_FROZEN,
-    )
+    else:
+        return False
+    return True
 
 
 class Site(Protocol):
