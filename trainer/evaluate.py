@@ -85,5 +85,7 @@ def _shares(
     options.threading.max_intra_op_parallelism = 1
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # Two elements ahead: between evaluations the pipeline should hold little.
-    shares = tf.data.Dataset.counter().map(element, num_parallel_calls=2, deterministic=True)
+    shares = tf.data.Dataset.counter().map(
+        examples.for_map(element), num_parallel_calls=2, deterministic=True
+    )
     return shares.prefetch(2).with_options(options)

@@ -127,6 +127,27 @@ def test_a_start_in_the_middle_goes_on_exactly_as_without_one() -> None:
     assert replica_elements(8, replicas=2, first=0, local=2, start=2) == whole[4:]
 
 
+def test_a_function_of_the_user_may_branch_on_a_tensor() -> None:
+    def halved(x, y):
+        if tf.reduce_sum(y) > 10_000:
+            return x, -y
+        return x, y // 2
+
+    plain, branching = numbers(), numbers().map(halved)
+    assert (plain.plain, branching.plain, branching.cache().plain) == (True, False, True)
+    dataset = order.replica_dataset(
+        branching,
+        seed=5,
+        global_batch=BATCH,
+        replicas_total=1,
+        first_replica=0,
+        local_replicas=1,
+        start_step=0,
+    )
+    ((x, y), _, _), *_ = dataset.take(1)
+    assert y.numpy().tolist() == x.numpy().tolist()
+
+
 def seeds_met(*, seed: int, replicas: int, steps: int) -> dict[tuple[int, int], tuple[int, ...]]:
     """Return the augmentation seed of each (step, row), collected over all replicas."""
     examples = numbers().augment(lambda x, y, seeds: ((x, seeds), y))

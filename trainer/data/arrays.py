@@ -42,7 +42,7 @@ def arrays(x: Any, y: Any, class_names: Sequence[str] | None = None) -> Examples
         features, labels = table.tensors
         return tf.nest.map_structure(rows, features), tf.nest.map_structure(rows, labels)
 
-    return Examples(lengths[0], fetch, class_names)
+    return Examples(lengths[0], fetch, class_names, plain=True)
 
 
 def _checked(nest: Any, name: str) -> Any:

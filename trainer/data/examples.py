@@ -36,16 +36,20 @@ class Examples:
         class_names: Sequence[str] | None = None,
         *,
         content: Content | None = None,
+        plain: bool = False,
     ) -> None:
         """Wrap `fetch`, which must be safe inside a graph and know its static shapes.
 
-        With `content`, `split` goes by it instead of by position.
+        With `content`, `split` goes by it instead of by position. A `plain` fetch has no Python
+        `if` or loop over tensors, so autograph, which takes long to look for them, may leave it
+        alone.
         """
         if size < 1:
             raise DataError("no example is left in the data set; it needs at least one")
         self.size = size
         # A hash of what each example is made from, where that is known.
         self.content = content
+        self.plain = plain
         self.class_names: tuple[str, ...] | None = tuple(class_names) if class_names else None
         self._fetch = fetch
 
@@ -64,6 +68,11 @@ class Examples:
         if keys is None:
             keys = tf.zeros_like(indices, tf.uint64)
         return self._fetch(indices, keys)
+
+    def for_map(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that fetches, and has nothing for autograph itself, as
+        `tf.data.Dataset.map` should get it. To look takes autograph some tenths of a second."""
+        return tf.autograph.experimental.do_not_convert(function) if self.plain else function
 
     @cached_property
     def element_spec(self) -> tuple[Any, Any]:
@@ -121,7 +130,7 @@ class Examples:
             )
             return features, labels
 
-        return self._of(fetch)
+        return self._of(fetch, plain=True)
 
     def take(self, n: int) -> Examples:
         """Return the first `n` examples, or all if there are fewer."""
@@ -168,9 +177,9 @@ class Examples:
             part.content = mix_array(mix_array(part.content) ^ np.uint64(mix(seed)))
         return part
 
-    def _of(self, fetch: Fetch) -> Examples:
+    def _of(self, fetch: Fetch, *, plain: bool = False) -> Examples:
         """Return other features or labels of the same examples."""
-        return Examples(self.size, fetch, self.class_names, content=self.content)
+        return Examples(self.size, fetch, self.class_names, content=self.content, plain=plain)
 
     def _part(self, chosen: slice | NDArray[np.int64], outer: Callable[[Any], Any]) -> Examples:
         """Return the chosen examples; `outer` maps their indices to those of this data set."""
@@ -179,6 +188,7 @@ class Examples:
             lambda indices, keys: self._fetch(outer(indices), keys),
             self.class_names,
             content=None if self.content is None else self.content[chosen],
+            plain=self.plain,
         )
 
 

@@ -64,7 +64,7 @@ def image_folder(
         chosen = tf.gather(all_paths, indices)
         return _decode(chosen, height, width, channels), tf.gather(all_labels, indices)
 
-    return Examples(len(paths), fetch, classes, content=content[order])
+    return Examples(len(paths), fetch, classes, content=content[order], plain=True)
 
 
 def _classes(name: str) -> tuple[str, ...]:

@@ -85,8 +85,9 @@ def replica_dataset(
     ahead = max(1, min(_BLOCK, _BLOCK_ROWS // replica_rows(global_batch, replicas_total)))
     # Nothing in a block is for autograph, which takes a third of a second of each start for it.
     shares = tf.data.Dataset.counter().map(tf.autograph.experimental.do_not_convert(block))
-    shares = shares.unbatch()
-    fetched = shares.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    fetched = shares.unbatch().map(
+        examples.for_map(element), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return fetched.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 

@@ -78,7 +78,7 @@ def tfrecord(
         target = parsed.pop(label)
         return (parsed if features is None else parsed[features]), target
 
-    examples = Examples(len(records), fetch, class_names)
+    examples = Examples(len(records), fetch, class_names, plain=True)
     _check_spec(examples, names[int(file_of[0])], spec)
     return examples
 
