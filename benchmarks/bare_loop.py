@@ -1,6 +1,7 @@
 """One worker of a training as one would write it by hand: MultiWorkerMirroredStrategy, no service.
 
-    python -m benchmarks.bare_loop SOURCE POSITION ADDRESS,ADDRESS [-p KEY=VALUE ...]
+    python -m benchmarks.bare_loop SOURCE POSITION ADDRESS,ADDRESS
+        [-p KEY=VALUE ...] [--steps-a-call N]
 
 Model, loss, optimizer, batch and number of steps are those of the task in SOURCE. Data pipeline
 and loop are the fastest plain ones: indices are shuffled and batches gathered from memory, many
@@ -14,10 +15,12 @@ import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.sides.pinning import pin
+from benchmarks.sides.stamps import Teller
 
 # About a quarter of a second of the demo's steps on one core, as the service's own calls are.
 STEPS_A_CALL = 8
@@ -31,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("position", type=int)
     parser.add_argument("cluster", type=lambda text: text.split(","))
     parser.add_argument("-p", action="append", default=[], dest="parameters")
+    parser.add_argument("--steps-a-call", type=int, default=STEPS_A_CALL)
     arguments = parser.parse_args(argv)
     # Before the import: TensorFlow makes as many threads as it may use cores.
     pin(arguments.position)
@@ -41,18 +45,29 @@ def main(argv: Sequence[str]) -> int:
         }
     )
     parameters = dict(text.split("=", 1) for text in arguments.parameters)
-    _train(arguments.source, parameters, arguments.position, len(arguments.cluster))
+    teller = Teller.on_standard_output()
+    train(
+        arguments.source,
+        parameters,
+        arguments.position,
+        workers=len(arguments.cluster),
+        steps_a_call=arguments.steps_a_call,
+        tell=teller.step,
+    )
     # An orderly end of the interpreter takes long with TensorFlow in it.
     os._exit(0)
 
 
-def pin(position: int) -> None:
-    """Keep this process, and all that it starts, on one core."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[position % len(cores)]})
-
-
-def _train(source: Path, parameters: dict[str, str], position: int, workers: int) -> None:
+def train(
+    source: Path,
+    parameters: Mapping[str, str],
+    position: int,
+    *,
+    workers: int,
+    steps_a_call: int,
+    tell: Callable[[int], None],
+) -> None:
+    """Train this worker's part, in the group that TF_CONFIG has; the chief tells its steps."""
     import keras
     import tensorflow as tf
 
@@ -76,12 +91,11 @@ def _train(source: Path, parameters: dict[str, str], position: int, workers: int
     step = 0
     while step < made.total_steps:
         # The first call compiles.
-        count = min(STEPS_A_CALL if step else 1, made.total_steps - step)
+        count = min(steps_a_call if step else 1, made.total_steps - step)
         many(tf.constant(count)).numpy()
         step += count
         if position == 0:
-            sys.stdout.write(json.dumps({"step": step, "time": time.time()}) + "\n")
-            sys.stdout.flush()
+            tell(step)
     group.part(workers)
 
 
@@ -119,7 +133,7 @@ def _compiled(strategy: Any, made: Any, model: Any, optimizer: Any, batches: Any
             outputs = model(tf.cast(digits, tf.float32) * inputs.scale, training=True)
             loss = tf.reduce_sum(losses(labels, outputs)) / made.global_batch
             # Keras optimizers add up the gradients of all replicas.
-            loss += tf.add_n(model.losses) / replicas
+            loss += sum(model.losses) / replicas
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         correct = tf.reduce_sum(tf.cast(tf.argmax(outputs, -1) == labels, tf.float32))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.addresses import free_addresses
 
 _SIZES = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 13_200_000, 100_000_000)
 _SIDES = ("ring", "tensorflow", "sockets")
@@ -53,8 +53,7 @@ class _Group:
     """Worker processes that measure what they are told to, all of them at once."""
 
     def __init__(self, members: int) -> None:
-        ports = _free_ports(members)
-        cluster = ",".join(f"127.0.0.1:{port}" for port in ports)
+        cluster = ",".join(free_addresses(members))
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.collective_member", str(i), cluster],
@@ -88,14 +87,6 @@ class _Group:
             assert process.stdout
             answers.append(json.loads(process.stdout.readline()))
         return float(answers[0])
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def _rounds(group: _Group, *what: object) -> int:

@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.bare_loop import pin
+from benchmarks.sides.pinning import pin
+from benchmarks.sides.stamps import Teller
+from benchmarks.training import networks
 from trainer.contract import Assignment
 from trainer.ring import meeting
 
@@ -27,9 +29,7 @@ def main(argv: Sequence[str]) -> None:
     position, cluster = int(argv[0]), tuple(argv[1].split(","))
     # Before the import: TensorFlow makes as many threads as it may use cores.
     pin(position)
-    # TensorFlow talks on the standard output as well.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answers = Teller.on_standard_output()
     worker = _Worker(position, cluster)
     for line in sys.stdin:
         kind, side, what, rounds = json.loads(line)
@@ -37,8 +37,7 @@ def main(argv: Sequence[str]) -> None:
         run(1)
         began = time.perf_counter()
         run(rounds)
-        answers.write(json.dumps((time.perf_counter() - began) / rounds) + "\n")
-        answers.flush()
+        answers.say((time.perf_counter() - began) / rounds)
     worker.leave()
     # An orderly end of the interpreter takes long with TensorFlow in it.
     os._exit(0)
@@ -135,7 +134,7 @@ class _Worker:
         options = self._options(side)
         batch = int(network.rsplit(" ", 1)[1])
         with self._strategy.scope():
-            model = _lenet5() if network.startswith("LeNet") else _dense()
+            model = networks.build(keras, "lenet5" if network.startswith("LeNet") else "dense")
             variables = [v.value for v in model.trainable_variables]
             speeds = [tf.Variable(tf.zeros_like(v)) for v in variables]
             pictures = tf.random.stateless_uniform([batch, 28, 28, 1], (1, 2))
@@ -162,38 +161,6 @@ class _Worker:
             return tf.while_loop(lambda done: done < rounds, body, [0])
 
         return lambda rounds: [t.numpy() for t in many(tf.constant(rounds))] and None
-
-
-def _lenet5() -> Any:
-    import keras
-
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(6, 5, padding="same", activation="relu"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Conv2D(16, 5, activation="relu"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            keras.layers.Dense(120, activation="relu"),
-            keras.layers.Dense(84, activation="relu"),
-            keras.layers.Dense(10),
-        ]
-    )
-
-
-def _dense() -> Any:
-    import keras
-
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(1500, activation="relu"),
-            keras.layers.Dense(1400, activation="relu"),
-            keras.layers.Dense(10),
-        ]
-    )
 
 
 class _Board:

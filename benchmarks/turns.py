@@ -20,6 +20,10 @@ import psutil
 class Side(Protocol):
     """A program that trains, and what it says of its steps."""
 
+    @property
+    def checkpoint_times(self) -> Sequence[float]:
+        """When it has saved a checkpoint, in seconds since the epoch."""
+
     def processes(self) -> list[tuple[str, psutil.Process]]:
         """Its processes with the kind of each, parents before children."""
 
@@ -29,11 +33,17 @@ class Side(Protocol):
     def wait_for(self, step: int) -> None:
         """Wait until so many steps are done."""
 
+    def check(self) -> None:
+        """Fail unless it trained through undisturbed."""
+
+    def close(self) -> None:
+        """End it."""
+
 
 class Turns:
     """One side's turns: when it ran, and the CPU seconds its processes had used at each end.
 
-    Turn 0 is all until the first stop: starting and warming up. Leaving the context lets the side
+    Turn 0 is all until the first stop. Leaving the context lets the side
     run, so that it can be ended.
     """
 
@@ -47,7 +57,7 @@ class Turns:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, process in self.side.processes():
+        for _kind, process in self.side.processes():
             _signal(process, signal.SIGCONT)
 
     def stop(self) -> None:

@@ -1,0 +1,1 @@
+"""Compares how fast the service trains with how fast what somebody would pick instead does."""
