@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from benchmarks.turns import Side
 
 # The service's processes cannot be told a core, and the packages of a peer must not stand before
-# ours. Python runs this before anything else, in a worker's agent, warm process and trainer, and
-# in all of Ray's processes.
+# ours. Python runs this before anything else in all processes of a side. An agent is forked and
+# only then knows which worker it is of; when it forks in turn, both have a look.
 HOOK = """\
 import os
 import sys
-if (worker := os.environ.get("TAAS_WORKER_INDEX")) is not None:
-    from benchmarks.sides.pinning import pin
-    pin(int(worker))
+
+def pin_worker():
+    if (worker := os.environ.get("TAAS_WORKER_INDEX")) is not None:
+        from benchmarks.sides.pinning import pin
+        pin(int(worker))
+
+pin_worker()
+os.register_at_fork(after_in_parent=pin_worker, after_in_child=pin_worker)
 if (peer := os.environ.get("BENCHMARK_PEER")) is not None:
     sys.path.append(peer)
 """

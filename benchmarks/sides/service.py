@@ -18,6 +18,8 @@ from protos.taas.v1.job_pb2 import PHASE_RUNNING
 from taas.service import LocalService
 
 _JOB = "bench"
+# By name of the process; the others are agents and what they keep ready.
+_KINDS = {"taas-trainer": TRAINERS, "taas-nursery": "nursery"}
 
 
 class Service:
@@ -56,13 +58,14 @@ class Service:
         return self._checkpoint_times
 
     def processes(self) -> list[tuple[str, psutil.Process]]:
-        """The controller, and below it agents, warm processes and trainers."""
+        """The controller, and below it what it forks agents from, agents, warm processes and
+        trainers."""
         return [("controller", self._controller), *self._workers()]
 
     def _workers(self) -> Iterator[tuple[str, psutil.Process]]:
         for process in self._controller.children(recursive=True):
             with suppress(psutil.Error):
-                yield (TRAINERS if process.name() == "taas-trainer" else AGENTS), process
+                yield _KINDS.get(process.name(), AGENTS), process
 
     def stamps(self) -> Sequence[tuple[float, float]]:
         """When the chief said how many steps were done."""
