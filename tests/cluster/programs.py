@@ -99,9 +99,11 @@ def _build(target: Path) -> None:
     partial.mkdir(parents=True)
     packages = [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS]
     packages += ["./names", "./probe"]
-    go = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", LINKER_FLAGS]
-    # Static, so that the probe runs in an empty image.
-    static = {**os.environ, "CGO_ENABLED": "0"}
+    go = ["go", "build", "-trimpath", "-buildvcs=false"]
+    go += ["-gcflags=all=-dwarf=false", "-ldflags", LINKER_FLAGS]
+    # Static, so that the probe runs in an empty image. To collect garbage less often, and to
+    # describe nothing to debuggers, saves the compiler a quarter of its time.
+    static = {**os.environ, "CGO_ENABLED": "0", "GOGC": "400"}
     try:
         command = background([*go, "-o", f"{partial}/", *packages])
         run(*command, cwd=layout.BINARIES, env=static)
