@@ -88,7 +88,7 @@ class Service:
 
     def agent(self, job: str, index: int) -> psutil.Process | None:
         """Return the agent of a worker, if it lives."""
-        return self._of_worker(job, index, lambda p: "trainer.agent" in p.cmdline())
+        return self._of_worker(job, index, lambda p: p.name() == "taas-agent")
 
     def trainer(self, job: str, index: int) -> psutil.Process | None:
         """Return the trainer of a worker, if it lives."""
