@@ -34,15 +34,15 @@ from google.protobuf import json_format
 
 from benchmarks import machine
 from benchmarks.sites import on_own_cluster
+from benchmarks.start import WORKERS, medians, moments, since
 from controller.kubernetes.client import connected
-from protos.taas.v1.job_pb2 import PHASE_RUNNING, PHASE_STARTING, TrainingJobSpec
+from protos.taas.v1.job_pb2 import TrainingJobSpec
 from tests.cluster import cgroups, layout, lifecycle
 from tests.cluster.commands import wait_until
 from tests.cluster.installed import NAMESPACE, Service
 from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
 
 RESULTS = Path(__file__).parent / "results"
-WORKERS = 2
 # Who submits many jobs: so many calls at a time.
 _CALLERS = 16
 _BOUND_S = 300.0
@@ -99,25 +99,12 @@ def start(team: Team, name: str) -> dict[str, float]:
     """Seconds from the call to each moment of a job's start."""
     with watched(team) as pods:
         began = time.time()
-        team.client.submit(DIGITS, name=name, workers=WORKERS, parameters={"steps": 1_000_000})
-        moments = {"stored": time.time()}
-        for event in team.client.watch(name):
-            at = event.time.seconds + event.time.nanos / 1e9
-            if event.state.to == PHASE_STARTING:
-                moments["all workers there"] = at
-            elif event.state.to == PHASE_RUNNING:
-                moments["told of as running"] = at
-            elif event.record.HasField("progress"):
-                stamp = event.record.time
-                moments["first step"] = stamp.seconds + stamp.nanos / 1e9
-                moments["first step told to a watcher"] = time.time()
-            if {"first step", "told of as running"} <= moments.keys():
-                break
+        found = moments(team.client, name)
     team.client.delete(name)
     team.deleted(name)
-    moments["pods exist"] = max(pods.created.values())
-    moments["pods run"] = max(pods.running.values())
-    return {what: at - began for what, at in sorted(moments.items(), key=lambda item: item[1])}
+    found["pods exist"] = max(pods.created.values())
+    found["pods run"] = max(pods.running.values())
+    return since(began, found)
 
 
 def processes(service: Service) -> Mapping[str, psutil.Process]:
@@ -188,11 +175,8 @@ def main() -> int:
         start(team, "warm-up")
         starts = [start(team, f"start-{number}") for number in range(arguments.starts)]
         taken = take_in(team, arguments.jobs)
-    medians = {
-        what: statistics.median(each[what] for each in starts)
-        for what in sorted(starts[0], key=lambda what: statistics.median(s[what] for s in starts))
-    }
-    for what, seconds in medians.items():
+    typical = medians(starts)
+    for what, seconds in typical.items():
         print(f"{seconds:6.2f} s  {what}")
     print(json.dumps(taken, indent=1))
     now = datetime.now(UTC)
@@ -200,7 +184,7 @@ def main() -> int:
         "time": now.isoformat(),
         "arguments": vars(arguments),
         "machine": about | {"kubernetes": layout.KUBERNETES},
-        "medians": medians,
+        "medians": typical,
         "starts": starts,
         "taken_in": taken,
     }
