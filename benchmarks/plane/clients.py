@@ -1,0 +1,145 @@
+"""What clients ask of the controller, and when the answers come."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import tarfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+
+from protos.taas.v1 import job_pb2, training_service_pb2_grpc
+from protos.taas.v1 import training_service_pb2 as pb
+
+PARENT = "namespaces/default"
+# Streams of one connection; a server takes 256.
+_STREAMS = 200
+
+
+def name_of(job: str) -> str:
+    """The resource name of a job."""
+    return f"{PARENT}/trainingJobs/{job}"
+
+
+@asynccontextmanager
+async def stubs(target: str, number: int) -> AsyncIterator[list[Any]]:
+    """So many connections of their own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(number)]
+    try:
+        yield [training_service_pb2_grpc.TrainingServiceStub(channel) for channel in channels]
+    finally:
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+
+def upload(target: str) -> job_pb2.Source:
+    """Upload a small program, and return its description."""
+    packed, text = io.BytesIO(), b"def task(params): ...\n"
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo("task.py")
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    data = gzip.compress(packed.getvalue(), mtime=0)
+    source = job_pb2.Source(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    header = pb.UploadSourceHeader(parent=PARENT, source=source)
+    parts = [pb.UploadSourceRequest(header=header), pb.UploadSourceRequest(data=data)]
+    with grpc.insecure_channel(target) as channel:
+        training_service_pb2_grpc.TrainingServiceStub(channel).UploadSource(iter(parts))
+    return source
+
+
+async def submit(
+    target: str,
+    source: job_pb2.Source,
+    jobs: Sequence[str],
+    *,
+    callers: int,
+    workers: int,
+    held: bool,
+) -> list[float]:
+    """Create jobs, so many calls at a time; return how long each took to be acknowledged."""
+    left, took = iter(jobs), []
+
+    async def call(stub: Any) -> None:
+        for job in left:
+            spec = job_pb2.TrainingJobSpec(
+                task=job_pb2.TaskProgram(module="task.py"),
+                source=source,
+                workers=workers,
+                suspend=held,
+            )
+            request = pb.CreateTrainingJobRequest(
+                parent=PARENT, training_job_id=job, training_job=job_pb2.TrainingJob(spec=spec)
+            )
+            began = time.monotonic()
+            await stub.CreateTrainingJob(request)
+            took.append(time.monotonic() - began)
+
+    async with stubs(target, 1) as (stub,):
+        await asyncio.gather(*(call(stub) for _ in range(callers)))
+    return took
+
+
+async def running(target: str) -> int:
+    """How many jobs run."""
+    count, token = 0, ""
+    async with stubs(target, 1) as (stub,):
+        while True:
+            request = pb.ListTrainingJobsRequest(
+                parent=PARENT, page_size=1000, page_token=token, filter="phase=RUNNING"
+            )
+            answer = await stub.ListTrainingJobs(request)
+            count, token = count + len(answer.training_jobs), answer.next_page_token
+            if not token:
+                return count
+
+
+async def resume(target: str, jobs: Sequence[str]) -> dict[str, float]:
+    """Let held jobs go, one after the other; return when each call began, since the epoch."""
+    began = {}
+    async with stubs(target, 1) as (stub,):
+        for job in jobs:
+            began[job] = time.time()
+            await stub.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=name_of(job)))
+    return began
+
+
+class Watchers:
+    """Streams that note how late each step's record comes, and go on by cursor when they break."""
+
+    def __init__(self, jobs: Sequence[str]) -> None:
+        """One stream for each element; a job may come more than once."""
+        self._jobs = jobs
+        self.late_s: list[float] = []
+        # When the newest record was made that each stream has seen, since the epoch.
+        self.newest = [0.0] * len(jobs)
+        self.breaks = 0
+
+    async def run(self, target: str) -> None:
+        """Watch until cancelled."""
+        channels = -(-len(self._jobs) // _STREAMS)
+        async with stubs(target, channels) as found, asyncio.TaskGroup() as group:
+            for number, job in enumerate(self._jobs):
+                group.create_task(self._watch(found[number // _STREAMS], number, job))
+
+    async def _watch(self, stub: Any, number: int, job: str) -> None:
+        cursor = ""
+        while True:
+            request = pb.WatchTrainingJobRequest(
+                name=name_of(job), cursor=cursor, from_now=not cursor
+            )
+            with suppress(grpc.aio.AioRpcError):
+                async for answer in stub.WatchTrainingJob(request):
+                    cursor = answer.event.cursor
+                    if answer.event.record.HasField("progress"):
+                        made = answer.event.record.time.ToNanoseconds() / 1e9
+                        self.late_s.append(time.time() - made)
+                        self.newest[number] = made
+            self.breaks += 1
+            await asyncio.sleep(0.1)
