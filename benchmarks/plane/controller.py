@@ -22,7 +22,9 @@ from protos.taas.v1 import training_service_pb2
 SOCKET = "taas.sock"
 # What one caller gets is not what is measured here.
 _LIMITS = Limits(
-    max_jobs=1_000_000, max_namespace_workers=1_000_000, calls=CallLimits(256, 10_000, 100_000)
+    max_jobs=1_000_000,
+    max_namespace_workers=1_000_000,
+    calls=CallLimits(calls=256, waiting=10_000, streams=100_000),
 )
 
 
