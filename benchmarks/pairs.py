@@ -22,8 +22,9 @@ from benchmarks.turns import Side, Turns
 
 LONGEST_TURN_S = 1.5
 WHY_SHORT = "in a side that stands still for longer TensorFlow's own heartbeats fail"
-# How long a side that rests stands still at a time, and runs in between to answer heartbeats.
-_REST_S, _MOMENT_S = 1.0, 0.2
+# How long a side that rests stands still at a time, and runs in between: the service's agents must
+# get a word through to the controller every 6 s, beside a trainer and all that the other side does.
+_REST_S, _MOMENT_S = 1.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
