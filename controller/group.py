@@ -211,8 +211,9 @@ def _lost(case: _Case, exited: ExitedSeen | None, reason: str, since: datetime) 
     pod_name = case.pod.name if case.pod else ""
     if before.state is WorkerState.LOST and not before.pod:
         pod_name = ""  # The pod that is there now is the replacement.
+    beyond = case.broken and case.pod is not None and case.pod.reason == Reason.OUT_OF_DISK
     failure = _exit_failure(case, exited) or Failure(
-        reason,
+        Reason.OUT_OF_DISK if beyond else reason,
         _loss_message(case, reason),
         worker=case.index,
         generation=case.generation,

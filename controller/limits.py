@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one caller may have under way: calls at once, calls that wait, and streams."""
+    """What one caller may have under way: calls at once, calls that wait, and streams; of these,
+    transfers of whole files, which hold megabytes each, take turns like calls."""
 
     calls: int = 16
+    transfers: int = 16
     waiting: int = 240
     streams: int = 500
 

@@ -16,7 +16,7 @@ from controller.workers import Workers
 _Standing = tuple[int, bool, int]
 
 # Bytes handed out at once: one message, and the memory of one reader.
-_CHUNK = 256 * 1024
+_CHUNK = 64 * 1024
 # A line without an end is handed out once it is this long.
 _LONGEST_LINE = 64 * 1024
 

@@ -92,6 +92,7 @@ class Reason:
     # Counted against max_restarts.
     TRAINER_CRASHED = "TrainerCrashed"  # an exception, an exit code, a fatal signal
     OUT_OF_MEMORY = "OutOfMemory"
+    OUT_OF_DISK = "OutOfDisk"  # its pod used more of the node's disk than it may
     PEER_LOST = "PeerLost"  # every member blames another one
     HUNG = "ProgressDeadline"  # no step for progress_deadline_seconds
     # Not counted: not the program's fault.
@@ -110,7 +111,7 @@ class Reason:
     # No failure of the job, but why a worker is not there.
     POD_REFUSED = "PodRefused"  # the cluster does not let its pod be created
 
-    COUNTED = frozenset({TRAINER_CRASHED, OUT_OF_MEMORY, PEER_LOST, HUNG})
+    COUNTED = frozenset({TRAINER_CRASHED, OUT_OF_MEMORY, OUT_OF_DISK, PEER_LOST, HUNG})
 
 
 @dataclass(frozen=True, slots=True)

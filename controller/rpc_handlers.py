@@ -30,6 +30,17 @@ def like(handler: Any, behavior: Any, *, decode: Any = None) -> Any:
     )
 
 
+def receiving(handler: Any, behavior: Any) -> Any:
+    """Return a handler of the same kind whose behavior is given the request as a stream of one
+    message: it decides when the request is read, and how long it is waited for."""
+    answers = "stream" if handler.response_streaming else "unary"
+    return getattr(grpc, f"stream_{answers}_rpc_method_handler")(
+        behavior,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
 def refusing(error: TaasError) -> Any:
     """Return a handler that reads nothing and ends a call of any kind with the error."""
 

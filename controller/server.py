@@ -50,6 +50,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.so_reuseport", 0),
     *keepalive.pinged(),
+    # Of a message that nobody reads yet 64 KiB are taken in, not the megabytes that a fast network
+    # makes gRPC ready for; once it is read, room is made for the whole of it.
+    ("grpc.http2.bdp_probe", 0),
     # Of one connection; more calls of a client wait at the client.
     ("grpc.max_concurrent_streams", 256),
     # Who connects and says nothing is not waited for.

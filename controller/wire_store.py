@@ -34,6 +34,7 @@ from controller.wire import (
 )
 from controller.wire_ledger import cost_from_wire, cost_to_wire
 from controller.wire_values import member, moment, stamp
+from protos import proto_json
 from protos.taas.v1 import history_pb2, job_pb2
 
 _M = TypeVar("_M", bound=Message)
@@ -165,14 +166,11 @@ def _document(text: str) -> dict[str, object]:
 
 
 def _fill(document: object, message: _M) -> _M:
-    """Fill a message from proto JSON. The library's own check lets lists and texts pass."""
-    name = message.DESCRIPTOR.name
-    if not isinstance(document, dict):
-        raise ValueError(f"not a {name}, no JSON object: {_head(str(document))}")
+    """Fill a message from proto JSON."""
     try:
-        return json_format.ParseDict(document, message, ignore_unknown_fields=True)
-    except (json_format.ParseError, RecursionError) as error:
-        raise ValueError(f"not a {name}: {_head(str(error))}") from error
+        return proto_json.filled(document, message)
+    except ValueError as error:
+        raise ValueError(f"not a {message.DESCRIPTOR.name}: {_head(str(error))}") from error
 
 
 def _head(text: str) -> str:

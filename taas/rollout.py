@@ -86,7 +86,7 @@ def _step(folder: Path) -> int:
     """Return the step of a model that a job exported, 1 of any other."""
     try:
         return max(1, int(json.loads((folder / models.DESCRIPTION).read_text())["step"]))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return 1
 
 

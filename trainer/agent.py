@@ -14,7 +14,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +48,8 @@ _STAGES = {
 # _REPORT_MOST_S.
 _REPORT_SHARE = 0.2
 _REPORT_MOST_S = 2.0
-
+# One writes the worker's log, one reads it, one makes things ready for a trainer.
+_THREADS = 4
 
 # Characters of the reason why saving fails.
 _MOST_REASON = 1024
@@ -164,6 +167,7 @@ class Agent:
         lifeline.adopt_orphans()
         self._children.watch()
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(_started_threads())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         if self._warm:
@@ -348,6 +352,16 @@ class Agent:
         self._leaving.set()
         if self._run:
             end(self._run)
+
+
+def _started_threads() -> ThreadPoolExecutor:
+    """Return threads for what blocks, all of them started: a program that uses up the processes
+    and threads of its pod takes none of these."""
+    pool = ThreadPoolExecutor(_THREADS)
+    all_there = threading.Barrier(_THREADS)
+    for _ in range(_THREADS):
+        pool.submit(all_there.wait)
+    return pool
 
 
 def main(

@@ -33,6 +33,7 @@ from trainer.storage import (
     committed,
     parse_checkpoint_id,
     read_fences,
+    read_small,
 )
 
 __all__ = ["CheckpointError", "Checkpoints", "Chosen", "StorageError"]
@@ -291,7 +292,7 @@ class Checkpoints:
             if (step, generation) <= after or void or not (folder / MANIFEST).exists():
                 continue
             try:
-                manifest = Manifest.from_json((folder / MANIFEST).read_text())
+                manifest = Manifest.from_json(read_small(folder / MANIFEST))
                 reason = f"names {manifest.id}" if manifest.id != folder.name else None
             except (ValueError, OSError) as error:
                 reason = f"cannot be read: {error}"

@@ -66,15 +66,26 @@ class Children:
         Returns False if one was still there after some seconds.
         """
         deadline = time.monotonic() + _VANISH_S
+        outrun = False
         while left := descendants(keep()):
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            if outrun:
+                # They fork faster than they are killed. One that is stopped forks no more, and
+                # keeps the place that another would take under a limit on processes.
+                _signal(left, signal.SIGSTOP)
+            if not outrun or set(descendants(keep())) <= set(left):
+                _signal(left, signal.SIGKILL)
+            outrun = True
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.005)
             self.reap()
         return True
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def kill_group(group: int) -> None:

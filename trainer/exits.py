@@ -17,6 +17,10 @@ from trainer.reports import FailureReport, encodable
 # says most.
 _MOST_DETAILS = 16 * 1024
 _MOST_MESSAGE = 1024
+CROWDED = (
+    "the limit on processes and threads of the pod has been reached: start fewer, or have the "
+    "limit raised"
+)
 
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
@@ -47,6 +51,8 @@ class Ended:
     stopped: bool
     # The kernel killed a process of the container for want of memory meanwhile.
     out_of_memory: bool
+    # The kernel refused the container a process or thread meanwhile, because it had too many.
+    crowded: bool
     report: FailureReport | None
     # The exit code that the trainer announced; None when the process ended without a word.
     told_code: int | None
@@ -147,6 +153,9 @@ def _exited(
     details = report.details if report and report.details else "\n".join(ended.stderr)
     if report and report.message and exit_code:
         message = report.message
+    if ended.crowded and outcome == wire.OUTCOME_CRASHED:
+        # Whatever it says itself, often no more than "Resource temporarily unavailable".
+        message = f"{message[: _MOST_MESSAGE - len(CROWDED) - 2]}; {CROWDED}"
     failure = job_pb2.Failure(
         reason=reason,
         worker=ended.worker,

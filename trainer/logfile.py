@@ -80,7 +80,9 @@ class LogFile:
     def _open(self, begin: int) -> None:
         self.close()
         path = logparts.part(self._first, begin)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # NONBLOCK: of a pipe that the program put there, nobody waits for the other end.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        self._file = os.open(path, flags, 0o644)
         self._begin, self._size = begin, os.fstat(self._file).st_size
 
     def _remove_old(self) -> None:

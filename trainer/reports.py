@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from google.protobuf import json_format
-
+from protos import proto_json
 from protos.taas.v1 import history_pb2
 from trainer.contract import Report, Stage
 
@@ -122,24 +121,14 @@ def parse_report(line: bytes) -> AnyReport | None:
         if kind == Report.STEP:
             return StepReport(_step(raw))
         if kind == Report.RECORD:
-            record = json_format.ParseDict(
-                raw["record"], history_pb2.Record(), ignore_unknown_fields=True
-            )
-            return RecordReport(record)
+            return RecordReport(proto_json.filled(raw["record"], history_pb2.Record()))
         if kind == Report.SAVING:
             return SavingReport(encodable(str(raw["failure"])))
         if kind == Report.FAILURE:
             return FailureReport(encodable(str(raw["message"])), encodable(str(raw["details"])))
         if kind == Report.LEAVING and type(raw["code"]) is int:
             return LeavingReport(raw["code"])
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        json_format.ParseError,
-    ):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return None
 

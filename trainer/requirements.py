@@ -92,7 +92,9 @@ def _build(
     command += ["--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
     command += ["--quiet", "--requirement", _FILTERED, "--constraint", str(present)]
     filtered = wanted.with_name(_FILTERED)
-    filtered.write_text(_without_tensorflow(wanted.read_text()))
+    # What is no text is pip's to complain of.
+    text = wanted.read_text("utf-8", errors="surrogateescape")
+    filtered.write_text(_without_tensorflow(text), "utf-8", errors="surrogateescape")
     said = fresh / "pip.txt"
     with said.open("wb") as log:
         pip = subprocess.Popen(

@@ -138,7 +138,7 @@ def parse_checkpoint_id(text: str) -> tuple[int, int] | None:
 
 
 # What the wrong kind of JSON document raises: too deep, infinite, or of other types.
-_NO_DOCUMENT = (KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+NO_DOCUMENT = (KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Evaluated:
             raw = json.loads(text)
             metrics = {str(k): float(v) for k, v in raw["metrics"].items()}
             numbers = (int(raw["step"]), int(raw["generation"]), int(raw["examples"]))
-        except (ValueError, *_NO_DOCUMENT) as error:
+        except (ValueError, *NO_DOCUMENT) as error:
             raise ValueError(f"not an evaluation: {error!r}") from error
         if not all(0 <= number < 2**31 for number in numbers):
             raise ValueError("not an evaluation: its numbers are out of range")
@@ -218,7 +218,7 @@ class Manifest:
             manifest = Manifest(
                 int(raw["step"]), int(raw["generation"]), float(raw["time"]), files, metrics
             )
-        except (ValueError, *_NO_DOCUMENT) as error:
+        except (ValueError, *NO_DOCUMENT) as error:
             raise ValueError(f"not a checkpoint manifest: {error!r}") from error
         numbers = (manifest.step, manifest.generation, *(entry.size for entry in files))
         if not all(0 <= number < 2**63 for number in numbers) or not math.isfinite(manifest.time):
@@ -249,7 +249,7 @@ def read_fences(paths: JobPaths) -> tuple[Fence, ...]:
         try:
             raw = json.loads(read_small(path))
             fences.append(Fence(int(raw["generation"]), int(raw["base_step"])))
-        except (ValueError, OSError, *_NO_DOCUMENT):
+        except (ValueError, OSError, *NO_DOCUMENT):
             continue
     return tuple(fences)
 

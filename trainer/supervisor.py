@@ -22,8 +22,8 @@ from trainer import exits, preparation, requirements, sources, stopped
 from trainer.address import Reservation
 from trainer.children import Children, kill_group
 from trainer.contract import Assignment, Stage
+from trainer.kernel_counts import oom_kills, refused_processes
 from trainer.launcher import Launched, Launcher, LaunchFailed, Pipes
-from trainer.oom import oom_kills
 from trainer.reports import (
     FailureReport,
     LeavingReport,
@@ -46,6 +46,7 @@ _STDERR_LINES = 50
 _MOST_STDERR_LINE = 2000
 # When all writers are gone their pipes end at once; a process stuck in the kernel may hold one.
 _DRAIN_S = 2.0
+_CROWDED_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class TrainerRun:
             return await self._refuse(wire.OUTCOME_STOPPED, "stopped before the trainer began")
         if cold and not self._assignment.command:
             await self._log.write([f"--- starting cold: {cold} ---".encode()])
-        kills = oom_kills()
+        kills, refused = oom_kills(), refused_processes()
         readers, writers = _pipes()
         try:
             launched = await self._launcher.launch(self._assignment, writers, cold=cold)
@@ -212,6 +213,7 @@ class TrainerRun:
                 stopped=asked,
                 frozen=self._frozen_since is not None,
                 out_of_memory=kills is not None and (oom_kills() or 0) > kills,
+                crowded=refused is not None and (refused_processes() or 0) > refused,
                 report=self._failure,
                 told_code=self._told_code,
                 command=bool(self._assignment.command),
@@ -248,12 +250,16 @@ class TrainerRun:
                 self._pump_reports(reports),
             )
         ]
-        watching = asyncio.create_task(self._end_if_frozen(launched.pid))
+        watching = [
+            asyncio.create_task(self._end_if_frozen(launched.pid)),
+            asyncio.create_task(self._say_when_crowded(refused_processes())),
+        ]
         try:
             status = await launched.ended
         finally:
             self._pid = None
-            watching.cancel()
+            for watch in watching:
+                watch.cancel()
         asked = self._stop_asked.is_set()
         kill_group(launched.pid)
         if not await self._children.end_descendants(self._kept):
@@ -268,6 +274,15 @@ class TrainerRun:
         """End a trainer that somebody has stopped: the whole group waits for it."""
         self._frozen_since = await stopped.until_stopped(pid)
         kill_group(pid)
+
+    async def _say_when_crowded(self, before: int | None) -> None:
+        """Say in the worker's log, once, that the kernel refuses it processes: a program that
+        passes over that may go on for ever without getting anywhere."""
+        if before is None:
+            return
+        while (refused_processes() or 0) <= before:  # noqa: ASYNC110 - the kernel sends no event
+            await asyncio.sleep(_CROWDED_EVERY_S)
+        await self._log.write([f"--- worker {self._worker}: {exits.CROWDED} ---".encode()])
 
     def _kept(self) -> list[int]:
         # Asked anew each time: a late report of the trainer's may start another zygote.

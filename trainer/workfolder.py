@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainer.storage import JobPaths
+from trainer.storage import NO_DOCUMENT, JobPaths, read_small
 
 # What Python leaves beside the modules that it imports is no result.
 _NO_RESULTS = frozenset({"__pycache__"})
@@ -109,7 +109,12 @@ def _bring(file: Path, target: Path) -> None:
 
 
 def _read(paths: JobPaths) -> _Index:
-    return _Index(**json.loads(paths.work_index.read_text()))
+    """Read the index, which the program could have written anything into. Raises OSError."""
+    try:
+        raw = json.loads(read_small(paths.work_index))
+        return _Index(dict(raw["source"]), [str(name) for name in raw["collected"]])
+    except (ValueError, *NO_DOCUMENT) as error:
+        raise OSError(f"{paths.work_index} is not as the service wrote it: {error}") from error
 
 
 def _write(paths: JobPaths, index: _Index) -> None:

@@ -16,7 +16,7 @@ from controller.access import rules
 from controller.access.callers import Action, Caller, PodIdentity, calling, worker_pod
 from controller.access.ports import Access
 from controller.access.turns import Turns
-from controller.errors import PermissionDenied, TaasError
+from controller.errors import InvalidJob, LimitExceeded, PermissionDenied, TaasError
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ _SCHEME = "bearer "
 RECHECK_S = 300.0
 # Streams of one pod: an agent has one, and for a moment the one before it.
 _STREAMS_OF_A_POD = 4
+# A message that has come in part is held, at most 4 MiB each. So a caller's requests are received
+# in his turns, and none is waited for longer.
+RECEIVE_S = 30.0
+# Who need not be known says very little.
+_ANYBODY, _ANYBODYS_S = "anybody", 2.0
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic at run time
@@ -36,10 +41,18 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
     without a rule is refused to all.
     """
 
-    def __init__(self, access: Access, turns: Turns, *, recheck_s: float = RECHECK_S) -> None:
+    def __init__(
+        self,
+        access: Access,
+        turns: Turns,
+        *,
+        recheck_s: float = RECHECK_S,
+        receive_s: float = RECEIVE_S,
+    ) -> None:
         self._access = access
         self._turns = turns
         self._recheck_s = recheck_s
+        self._receive_s = receive_s
 
     async def intercept_service(
         self,
@@ -58,7 +71,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                 _log.error("%s has no rule in controller.access.rules; nobody may call it", method)
                 raise PermissionDenied(f"nobody may call {method}")
             if rule.who is rules.Who.ANYBODY:
-                return handler
+                return self._for_anybody(handler)
             if rule.who is rules.Who.WORKER:
                 return self._for_worker(handler, await self._access.pod(token))
             return self._for_caller(handler, rule, await self._access.caller(token))
@@ -75,46 +88,65 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
 
         return rpc_handlers.like(handler, behavior)
 
-    def _for_caller(self, handler: Any, rule: rules.Rule, caller: Caller) -> Any:
+    def _for_anybody(self, handler: Any) -> Any:
         behavior = rpc_handlers.behavior_of(handler)
 
-        async def call(request: Any, context: Any) -> Any:
+        async def call(requests: AsyncIterator[Any], context: Any) -> Any:
+            async with self._turns.call(_ANYBODY):
+                return await behavior(await _one(requests, _ANYBODYS_S), context)
+
+        return rpc_handlers.receiving(handler, call)
+
+    def _for_caller(self, handler: Any, rule: rules.Rule, caller: Caller) -> Any:
+        behavior = rpc_handlers.behavior_of(handler)
+        room = self._turns.transfer if rule.transfer else self._turns.stream
+
+        async def received(requests: AsyncIterator[Any]) -> Any:
+            # What has come of a request takes memory, so that is for the caller's own turns.
             async with self._turns.call(caller.name):
+                return await _one(requests, self._receive_s)
+
+        async def call(requests: AsyncIterator[Any], context: Any) -> Any:
+            async with self._turns.call(caller.name):
+                request = await _one(requests, self._receive_s)
                 await self._check(caller, rule, request)
                 return await behavior(request, context)
 
         async def receive(requests: AsyncIterator[Any], context: Any) -> Any:
-            async with self._turns.stream(caller.name):
-                first = await _first(requests)
+            async with room(caller.name):
+                coming = _each(requests, self._receive_s)
+                first = [request async for request in _first(coming)]
                 if first:
                     await self._check(caller, rule, first[0])
-                return await behavior(_after(first, requests), context)
+                return await behavior(_after(first, coming), context)
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
-            async with self._turns.stream(caller.name):
+            async with room(caller.name):
                 # Without a request of its own to look at, to be known is enough.
-                asked = None if handler.request_streaming else request
+                asked = None if handler.request_streaming else await received(requests)
                 await self._check(caller, rule, asked)
                 again = loop.time() + self._recheck_s
-                async with aclosing(behavior(request, context)) as answers:
+                given = requests if handler.request_streaming else asked
+                async with aclosing(behavior(given, context)) as answers:
                     async for answer in answers:
                         if loop.time() > again:
                             await self._check(caller, rule, asked)
                             again = loop.time() + self._recheck_s
                         yield answer
 
-        async def write(request: Any, context: Any) -> Any:
+        async def write(requests: AsyncIterator[Any], context: Any) -> Any:
             async with self._turns.stream(caller.name):
+                request = await received(requests)
                 await self._check(caller, rule, request)
                 return await behavior(request, context)
 
         # A handler that streams yields its answers, or writes them to the context.
         if inspect.isasyncgenfunction(behavior):
-            return rpc_handlers.like(handler, stream)
+            return rpc_handlers.receiving(handler, stream)
         if handler.request_streaming:
-            return rpc_handlers.like(handler, receive)
-        return rpc_handlers.like(handler, write if handler.response_streaming else call)
+            return rpc_handlers.receiving(handler, receive)
+        return rpc_handlers.receiving(handler, write if handler.response_streaming else call)
 
     async def _check(self, caller: Caller, rule: rules.Rule, request: Any) -> None:
         """Raise PermissionDenied unless the caller may do what the request asks for."""
@@ -145,11 +177,35 @@ def _token(metadata: Any) -> str:
     return ""
 
 
-async def _first(requests: AsyncIterator[Any]) -> list[Any]:
-    """Return the first message of a stream, nothing if it has none."""
+async def _one(requests: AsyncIterator[Any], within_s: float) -> Any:
+    """Return the request of a call that has one. Raises InvalidJob if it has none, LimitExceeded
+    if it does not come in time."""
+    async for request in _each(requests, within_s):
+        return request
+    raise InvalidJob("request", "is missing; send the message of this method")
+
+
+async def _each(requests: AsyncIterator[Any], within_s: float) -> AsyncIterator[Any]:
+    """Yield requests. Raises LimitExceeded when one is longer in coming."""
+    coming = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(within_s):
+                request = await anext(coming)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise LimitExceeded(
+                "request", f"did not come whole within {within_s:g} s; send it without a pause"
+            ) from error
+        yield request
+
+
+async def _first(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Yield the first message of a stream, nothing if it has none."""
     async for request in requests:
-        return [request]
-    return []
+        yield request
+        return
 
 
 async def _after(first: list[Any], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -7,7 +7,7 @@ do a thing with kubectl may do it here, and nobody else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -31,10 +31,12 @@ class Who(Enum):
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a call asks for. action: None if to be known is enough; else it is made from the
-    request, from the first one of a stream, and raises InvalidJob for a name that cannot be."""
+    request, from the first one of a stream, and raises InvalidJob for a name that cannot be.
+    transfer: a file goes over it."""
 
     who: Who
     action: Callable[[Any], Action] | None = None
+    transfer: bool = False
 
 
 def _on_job(field: str, verb: str, subresource: str = "") -> Rule:
@@ -76,8 +78,8 @@ RULES: Mapping[str, Rule] = {
     f"{_TRAINING}DeleteTrainingJob": _on_job("name", "delete"),
     f"{_TRAINING}ListCheckpoints": _on_job("parent", "get", FILES),
     f"{_TRAINING}ListFiles": _on_job("parent", "get", FILES),
-    f"{_TRAINING}DownloadFile": _on_job("parent", "get", FILES),
-    f"{_TRAINING}UploadSource": Rule(Who.CALLER, _upload),
+    f"{_TRAINING}DownloadFile": replace(_on_job("parent", "get", FILES), transfer=True),
+    f"{_TRAINING}UploadSource": Rule(Who.CALLER, _upload, transfer=True),
     f"{_TRAINING}GetServiceInfo": Rule(Who.CALLER),
     "/taas.v1.WorkerService/Connect": Rule(Who.WORKER),
     # Load balancers know no token. A stream that lasts is another matter.

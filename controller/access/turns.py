@@ -1,7 +1,7 @@
 """Nobody makes too many calls at once: what one caller does leaves room for the others.
 
-A caller's short calls take turns, a few at a time, so that a flood of them waits in its own line;
-his streams are counted. Beyond that he is told the limit.
+A caller's short calls take turns, a few at a time, so that a flood of them waits in its own line,
+and so do transfers of files; his streams are counted. Beyond that he is told the limit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class _Line:
     """One caller's place; gone when he has nothing under way."""
 
     turn: asyncio.Semaphore
+    transfer: asyncio.Semaphore
     calls: int = 0
     streams: int = 0
 
@@ -64,10 +65,19 @@ class Turns:
             line.streams -= 1
             self._leave(caller, line)
 
+    @asynccontextmanager
+    async def transfer(self, caller: str) -> AsyncIterator[None]:
+        """Be one of a caller's streams over which a file goes, once it is its turn. Raises
+        LimitExceeded."""
+        async with self.stream(caller), self._line(caller).transfer:
+            yield
+
     def _line(self, caller: str) -> _Line:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = _Line(asyncio.Semaphore(self.limits.calls))
+            turn = asyncio.Semaphore(self.limits.calls)
+            line = _Line(turn, asyncio.Semaphore(self.limits.transfers))
+            self._lines[caller] = line
         return line
 
     def _leave(self, caller: str, line: _Line) -> None:

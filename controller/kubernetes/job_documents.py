@@ -32,6 +32,7 @@ from controller.model import (
 from controller.parse_names import job_id
 from controller.parse_spec import spec_from_wire
 from controller.resource import API_VERSION, GROUP, KIND, PLURAL
+from protos import proto_json
 from protos.taas.v1 import job_pb2
 
 ALL = f"/apis/{API_VERSION}/{PLURAL}"
@@ -157,8 +158,8 @@ def _filled(raw: object, message: _M, field: str) -> _M:
     if not isinstance(raw, dict):
         raise InvalidJob(field, f"{str(raw)[:80]!r} is no object; apply a manifest with one")
     try:
-        return json_format.ParseDict(raw, message, ignore_unknown_fields=True)
-    except (json_format.ParseError, RecursionError) as error:
+        return proto_json.filled(raw, message)
+    except ValueError as error:
         raise InvalidJob(
             field, f"{str(error)[:300]}; `kubectl explain trainingjob.{field}` says what it is"
         ) from error

@@ -5,12 +5,13 @@ The reason and the message are those a person would look for: why it waits, why 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controller.model import JobKey, PodPhase, PodSeen
+from controller.model import JobKey, PodPhase, PodSeen, Reason
 from controller.render import LABEL_JOB, LABEL_JOB_UID, LABEL_WORKER
 
 Document = dict[str, Any]
@@ -18,6 +19,12 @@ Document = dict[str, Any]
 _MOST_MESSAGE_CHARS = 1000
 # A container that waits for these is on its way.
 _ORDINARY_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
+# How the kubelet says that a pod went beyond a limit of its own; a node that is short of disk is
+# told of in other words, and is not the program's fault.
+_OWN_DISK_LIMIT = re.compile(
+    r"Pod ephemeral local storage usage exceeds|exceeded its local ephemeral storage limit"
+    r"|Usage of EmptyDir volume"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,9 @@ def _out_of_reach(document: Document) -> tuple[str, str]:
 def _failed(status: Document) -> tuple[str, str]:
     """Tell why a pod failed: what befell the pod, or else how its container ended."""
     if status.get("reason"):
-        return status["reason"], status.get("message") or ""
+        reason, message = status["reason"], (status.get("message") or "").strip()
+        beyond = reason == "Evicted" and _OWN_DISK_LIMIT.search(message)
+        return (Reason.OUT_OF_DISK if beyond else reason), message
     disrupted = _condition(status, "DisruptionTarget")
     if disrupted.get("status") == "True":
         return disrupted.get("reason") or "Disrupted", disrupted.get("message") or ""

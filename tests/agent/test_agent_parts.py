@@ -1,4 +1,4 @@
-"""The agent's parts one by one: lines, reports, ends, log, memory counter, port, environment."""
+"""The agent's parts one by one: lines, reports, ends, log, kernel's counts, port, environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,9 @@ from protos.taas.v1 import worker_service_pb2 as wire
 from trainer.address import Reservation
 from trainer.contract import Reason
 from trainer.exits import Ended, explain, never_ran
+from trainer.kernel_counts import oom_kills, refused_processes
 from trainer.launcher import import_time
 from trainer.logfile import LogFile
-from trainer.oom import oom_kills
 from trainer.reports import FailureReport, LeavingReport, Lines, StepReport, parse_report
 
 
@@ -93,6 +94,7 @@ def ended(
         status=status,
         stopped=stopped,
         out_of_memory=oom,
+        crowded=False,
         report=report,
         told_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
         stderr=["first", "last"],
@@ -219,6 +221,19 @@ def test_a_failure_report_speaks_for_an_exit_but_not_for_a_signal() -> None:
     assert "SIGKILL" in explain(ended(9, report=report)).failure.message
 
 
+def test_a_program_with_too_many_processes_is_told_so() -> None:
+    said = FailureReport("x" * 2000, "")
+    for report in (None, said):
+        crowded = replace(ended(1 << 8, report=report), crowded=True)
+        message = explain(crowded).failure.message
+        assert "the limit on processes and threads" in message
+        assert len(message) <= 1024
+    # Somebody else's fault is not explained by it.
+    for code in (0, 75):
+        crowded = replace(ended(code << 8), crowded=True)
+        assert "processes" not in explain(crowded).failure.message
+
+
 def test_a_trainer_with_nothing_to_save_announces_its_code_and_leaves() -> None:
     program = (
         "import os, signal, time; from trainer.stopping import Stop;"
@@ -289,6 +304,14 @@ def test_a_full_disk_is_noted_and_survived(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text.count("cannot be written") == 1
 
 
+def test_a_pipe_in_place_of_the_log_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "worker-0.log")
+    log = LogFile(tmp_path / "worker-0.log")
+    log.reopen()
+    log.write([b"x"])
+    log.close()
+
+
 @pytest.mark.parametrize(
     ("membership", "file", "text"),
     [
@@ -306,10 +329,28 @@ def test_memory_kills_are_counted(tmp_path: Path, membership: str, file: str, te
     assert oom_kills(tmp_path / "cgroup", root) == 3
 
 
-def test_without_a_control_group_nothing_is_counted(tmp_path: Path) -> None:
-    assert oom_kills(tmp_path / "none", tmp_path) is None
+@pytest.mark.parametrize(
+    ("membership", "file"),
+    [
+        ("0::/pod\n", "pod/pids.events"),
+        ("5:pids:/pod/container\n0::/\n", "pids/pod/container/pids.events"),
+        ("5:pids:/pod/container\n", "pids/pids.events"),
+    ],
+)
+def test_refused_processes_are_counted(tmp_path: Path, membership: str, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("max 12\n")
+    (tmp_path / "cgroup").write_text(membership)
+    assert refused_processes(tmp_path / "cgroup", tmp_path) == 12
+
+
+@pytest.mark.parametrize("count", [oom_kills, refused_processes])
+def test_without_a_control_group_nothing_is_counted(
+    tmp_path: Path, count: Callable[[Path, Path], int | None]
+) -> None:
+    assert count(tmp_path / "none", tmp_path) is None
     (tmp_path / "cgroup").write_text("0::/pod\n")
-    assert oom_kills(tmp_path / "cgroup", tmp_path) is None
+    assert count(tmp_path / "cgroup", tmp_path) is None
 
 
 def test_a_reserved_port_goes_to_nobody_who_asks_for_any(tmp_path: Path) -> None:

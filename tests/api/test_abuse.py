@@ -16,6 +16,7 @@ from protos.taas.v1 import job_pb2, training_service_pb2_grpc, worker_service_pb
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, NAMESPACE, World, archive, create_request, job_name, served
 from tests.fakes import FakeAccess
+from tests.http2 import Connection
 
 CODE = grpc.StatusCode
 
@@ -138,6 +139,32 @@ async def test_a_flood_of_calls_leaves_others_alone(folder: Path) -> None:
                 assert await next(ended) is CODE.OK
 
 
+async def test_requests_that_never_come_whole_hold_up_nobody_else(folder: Path) -> None:
+    """One caller begins a hundred requests and ends none; another one's are answered."""
+    access = FakeAccess()
+    access.callers = {"a": Caller("ada"), "b": Caller("bob")}
+    access.rights = {(name, "list", "default", "") for name in ("ada", "bob")}
+    method = "/taas.v1.TrainingService/ListTrainingJobs"
+    size = 4 * 1024 * 1024 - 100
+
+    def stall(connection: Connection) -> int:
+        for _ in range(100):
+            connection.call(method, size, token="a")
+        return connection.send_all_but_the_end(patience_s=0.5)
+
+    async with served(folder, access=access) as world:
+        hers = Connection(world.address.removeprefix("unix:"))
+        try:
+            taken = await asyncio.to_thread(stall, hers)
+            assert taken < 100 * size / 3
+            for _ in range(20):
+                request = pb.ListTrainingJobsRequest(parent=NAMESPACE)
+                bobs = (("authorization", "Bearer b"),)
+                await world.client.ListTrainingJobs(request, metadata=bobs, timeout=BOUND_S)
+        finally:
+            hers.close()
+
+
 async def test_a_caller_who_never_reads_holds_little(world: World) -> None:
     """He asks for a large file and takes nothing; the server reads no further ahead than flow
     control lets it, and answers others."""
@@ -163,13 +190,14 @@ async def test_a_caller_who_never_reads_holds_little(world: World) -> None:
     options = [("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(world.address, options=options) as channel:
         him = training_service_pb2_grpc.TrainingServiceStub(channel)
-        idle = [him.DownloadFile(request) for _ in range(20)]
+        count = CallLimits().transfers
+        idle = [him.DownloadFile(request) for _ in range(count)]
         for call in idle:
             await call.read()
         for _ in range(50):
             await world.client.GetTrainingJob(pb.GetTrainingJobRequest(name=job_name("one")))
         # Of the 2048 pieces that each has.
-        assert reads < 20 * 20
+        assert reads < count * 20
         for call in idle:
             call.cancel()
 

@@ -102,6 +102,16 @@ class Cluster:
         self._must_be_ours("kills the processes of a pod")
         lifecycle.kill_pod(self.get("pod", name, namespace)["metadata"]["uid"])
 
+    def processes_of_pod(self, uid: str) -> list[int]:
+        """Process ids of all that runs in a pod."""
+        self._must_be_ours("counts the processes of a pod")
+        return lifecycle.processes_of_pod(uid)
+
+    def signing_key(self) -> Path:
+        """The key by which the API server signs the tokens of service accounts."""
+        self._must_be_ours("signs tokens as the API server does")
+        return layout.PKI / "service-accounts.key"
+
     @contextmanager
     def api_server_down(self) -> Iterator[None]:
         """No API server answers inside; one does again afterwards."""

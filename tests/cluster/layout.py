@@ -22,6 +22,8 @@ CGROUP = "taas-test-cluster"
 LINK = "taas0"
 
 KUBERNETES = "v1.34.4"
+# Processes and threads of a pod.
+POD_PIDS = 1024
 GPU = "nvidia.com/gpu"
 
 # The host's end of the nodes' network; the control plane listens here, and on no other address.

@@ -188,6 +188,10 @@ def _kubelet(node: Node) -> dict[str, object]:
             "imagefs.available": "1%",
         },
         "imageGCHighThresholdPercent": 100,
+        # What an operator sets against bombs of forks; a worker with TensorFlow takes up to 200.
+        "podPidsLimit": layout.POD_PIDS,
+        # Who fills a disk is noticed in seconds instead of minutes.
+        "volumeStatsAggPeriod": "5s",
         "nodeStatusUpdateFrequency": "2s",
         "nodeLeaseDurationSeconds": 8,
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,6 +15,7 @@ from controller.access.ports import Access
 from controller.errors import ClusterUnavailable, Unauthenticated
 from controller.kubernetes.access import AccessTimes, KubernetesAccess
 from controller.kubernetes.client import connected
+from tests.cluster import tokens
 from tests.cluster.apiserver import ApiServer
 from tests.contracts.kubernetes_world import KUBERNETES
 from tests.contracts.worlds import TIMEOUT_S
@@ -191,35 +190,10 @@ async def test_a_controller_without_the_right_to_ask_lets_nobody_in(api_server: 
 @pytest.mark.cluster
 async def test_an_expired_token_is_nobodys(api_server: ApiServer) -> None:
     made = kubernetes(api_server)
-    # The server gives none that is shorter than ten minutes; a day that was is made with its key.
-    expired = resigned(
-        made.ada, api_server, exp=1_700_000_000, iat=1_699_990_000, nbf=1_699_990_000
-    )
-    renewed = resigned(made.ada, api_server)
+    key = api_server.kubeconfig.with_name("service-accounts.key")
+    renewed = tokens.resigned(made.ada, key)
     async with connected(api_server.kubeconfig) as api:
         access = KubernetesAccess(api, (AUDIENCE,))
         assert (await access.caller(renewed)).name.endswith(":ada")
         with pytest.raises(Unauthenticated, match="expired"):
-            await access.caller(expired)
-
-
-def resigned(token: str, server: ApiServer, **claims: int) -> str:
-    """Return a token of the server with other claims, signed with the server's key."""
-
-    def decoded(part: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        return found
-
-    def encoded(data: bytes) -> str:
-        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-    head, body, _ = token.split(".")
-    changed = encoded(json.dumps(decoded(body) | claims).encode())
-    key = server.kubeconfig.with_name("service-accounts.key")
-    signature = subprocess.run(
-        ["openssl", "dgst", "-sha256", "-sign", str(key)],
-        input=f"{head}.{changed}".encode(),
-        capture_output=True,
-        check=True,
-    ).stdout
-    return f"{head}.{changed}.{encoded(signature)}"
+            await access.caller(tokens.expired(made.ada, key))

@@ -90,7 +90,8 @@ async def test_a_forked_agent_shows_itself_as_a_started_one(
         assert os.getsid(process.pid) == agent.pid
     assert agent.process.name() == "taas-agent"
     assert leader.lives(agent.folder)
-    assert "agent" in (agent.folder / leader.LOG_FILE).read_text()
+    # That nobody answers it.
+    await eventually(lambda: "agent INFO" in (agent.folder / leader.LOG_FILE).read_text())
 
     agent.process.send_signal(signal.SIGTERM)
     await agent.dead()

@@ -13,9 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from tests.fuzz.engine import Target
-from trainer import data
+from trainer import data, pretrained, snapshot
 from trainer.data.errors import DataError
 from trainer.data.idx import read_idx
+from trainer.snapshot import CheckpointError
+from trainer.task import TaskError
 
 
 class _File:
@@ -37,6 +39,8 @@ def targets(folder: Path) -> tuple[Target, ...]:
         Target("data-csv", _File(folder / "csv", _csv), (DataError,), _CSV, tokens=_CSV_WORDS),
         Target("data-tfrecord", _File(folder / "tfr", _tfrecord), (DataError,), _records()),
         Target("data-picture", _Pictures(folder), _PICTURE_ERRORS, _pictures()),
+        Target("data-weights", _Weights(folder), (TaskError,), _weights(folder)),
+        Target("data-checkpoint", _Checkpoint(folder), (CheckpointError,), _checkpoint(folder)),
     )
 
 
@@ -67,6 +71,66 @@ class _Pictures:
 
 # The second is how a data set fails in training; its text names the file.
 _PICTURE_ERRORS: tuple[type[BaseException], ...] = (DataError, tf.errors.InvalidArgumentError)
+
+
+# --- Weights
+
+
+def _model() -> Any:
+    return tf.keras.Sequential([tf.keras.layers.Input((2,)), tf.keras.layers.Dense(3)])
+
+
+class _Weights:
+    """A file of weights that somebody brings. After one that cannot be used the model is as it
+    was."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "brought.weights.h5"
+        self._model = _model()
+
+    def __call__(self, content: bytes) -> None:
+        self._path.write_bytes(content)
+        before = [variable.numpy() for variable in self._model.variables]
+        try:
+            pretrained.load_weights(self._model, self._path)
+        except TaskError:
+            after = [variable.numpy() for variable in self._model.variables]
+            assert all(
+                np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True)
+            )
+            raise
+
+
+def _weights(folder: Path) -> tuple[bytes, ...]:
+    path = folder / "seed.weights.h5"
+    _model().save_weights(path)
+    return (path.read_bytes(),)
+
+
+class _Checkpoint:
+    """A checkpoint whose manifest vouches for whatever its files hold: index first, then data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "forged"
+        self._folder.mkdir()
+        self._variables = {"x": tf.Variable([1.0, 2.0]), "n": tf.Variable(3, dtype=tf.int64)}
+
+    def __call__(self, content: bytes) -> None:
+        size = int.from_bytes(content[:2], "big")
+        index, values = content[2 : 2 + size], content[2 + size :]
+        (self._folder / "variables.index").write_bytes(index)
+        (self._folder / "variables.data-00000-of-00001").write_bytes(values)
+        snapshot.restore(self._folder, self._variables)
+
+
+def _checkpoint(folder: Path) -> tuple[bytes, ...]:
+    place = folder / "sound"
+    place.mkdir()
+    snapshot.write({"x": tf.constant([1.0, 2.0]), "n": tf.constant(3, tf.int64)}, place)
+    index, values = (
+        (place / name).read_bytes() for name in ("variables.index", "variables.data-00000-of-00001")
+    )
+    return (len(index).to_bytes(2, "big") + index + values,)
 
 
 def _idx(kind: int, shape: tuple[int, ...], content: bytes) -> bytes:

@@ -7,6 +7,7 @@ depends on anything but the seed.
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from random import Random
 CORPUS = Path(__file__).with_name("corpus")
 # Of the processor; no input is so large that reading it takes longer.
 SLOW_S = 5.0
+# Beyond the most that the process has had before; inputs are at most 64 KiB.
+LARGE_BYTES = 256 * 1024 * 1024
 _MOST_KEPT = 2000
 _MOST_BYTES = 1 << 16
 _EDGES = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
@@ -50,6 +53,8 @@ class Tally:
 
     inputs: int = 0
     answers: dict[str, int] = field(default_factory=dict)
+    # The smallest input of each kind of answer.
+    examples: dict[str, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -79,7 +84,7 @@ def fuzz(target: Target, inputs: int, seed: int, *, most_findings: int = 20) -> 
 def _try(target: Target, data: bytes, tally: Tally) -> bool:
     """Run one input; return whether the answer was of a new kind."""
     tally.inputs += 1
-    began = time.process_time()
+    began, most = time.process_time(), _most_memory()
     try:
         target.run(data)
         answer = "read"
@@ -91,9 +96,19 @@ def _try(target: Target, data: bytes, tally: Tally) -> bool:
     took_s = time.process_time() - began
     if took_s > SLOW_S:
         tally.findings.append(Finding(target.name, data, f"took {took_s:.1f} s"))
+    grown = _most_memory() - most
+    if grown > LARGE_BYTES:
+        tally.findings.append(Finding(target.name, data, f"took {grown >> 20} MiB"))
     new = answer not in tally.answers
     tally.answers[answer] = tally.answers.get(answer, 0) + 1
+    if new or len(data) < len(tally.examples[answer]):
+        tally.examples[answer] = data
     return new
+
+
+def _most_memory() -> int:
+    """Return the most bytes of memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def mutated(random: Random, pool: list[bytes], tokens: Iterable[bytes] = ()) -> bytes:

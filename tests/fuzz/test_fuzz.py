@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import rpc, serving_targets, targets
+from tests.fuzz import file_targets, rpc, serving_targets, targets
 from tests.fuzz.engine import CORPUS, Target, fuzz
 
 INPUTS = 300
 SERVING = serving_targets.targets()
-NAMES = [target.name for target in targets.targets(Path(tempfile.mkdtemp(prefix="taas-")))]
+FILES = (targets.targets, file_targets.targets)
+_ANYWHERE = Path(tempfile.mkdtemp(prefix="taas-"))
+NAMES = [target.name for make in FILES for target in make(_ANYWHERE)]
 NAMES += [target.name for target in SERVING]
 RPCS = ["rpc", "gateway-rpc"]
 
@@ -23,7 +25,8 @@ RPCS = ["rpc", "gateway-rpc"]
 def every() -> Iterator[dict[str, Target]]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taas-")))
-        found = (*targets.targets(folder), *SERVING, *stack.enter_context(rpc.targets(folder)))
+        found = [*SERVING, *stack.enter_context(rpc.targets(folder))]
+        found += [target for make in FILES for target in make(folder)]
         yield {target.name: target for target in found}
 
 

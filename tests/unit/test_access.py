@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from controller.access import guard
 from controller.access.callers import Action, Caller, PodIdentity
 from controller.access.guard import denial
 from controller.access.memory import Memory
@@ -22,6 +24,24 @@ from protos.taas.v1 import worker_service_pb2
 
 JOB = "namespaces/team/trainingJobs/mnist"
 TRAINING = "/taas.v1.TrainingService/"
+
+
+# --- Requests
+
+
+async def test_a_request_that_does_not_come_is_given_up() -> None:
+    async def never() -> AsyncIterator[object]:
+        await asyncio.Event().wait()
+        yield
+
+    async def nothing() -> AsyncIterator[object]:
+        return
+        yield
+
+    with pytest.raises(LimitExceeded, match=r"did not come whole within 0\.01 s"):
+        await guard._one(never(), 0.01)
+    with pytest.raises(InvalidJob, match="request: is missing"):
+        await guard._one(nothing(), 1000)
 
 
 # --- The table

@@ -77,6 +77,13 @@ def test_the_controller_is_restricted() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_the_controller_has_twice_the_memory_that_it_is_promised_to_need() -> None:
+    pod = one("Deployment", "taas-controller")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["memory"] == "1Gi"
+    said = "stays below 512 MiB"
+    assert said in " ".join((ROOT / "docs" / "security.md").read_text().split())
+
+
 def test_the_controller_understands_its_arguments() -> None:
     pod = one("Deployment", "taas-controller")["spec"]["template"]["spec"]
     config = parse_arguments(pod["containers"][0]["args"])

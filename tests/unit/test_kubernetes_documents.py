@@ -316,6 +316,26 @@ UNREADY = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "st
             "Evicted",
             "low on memory",
         ),
+        *(
+            (
+                {"phase": "Failed", "reason": "Evicted", "message": text},
+                PodPhase.FAILED,
+                reason,
+                text,
+            )
+            for reason, text in (
+                (
+                    "OutOfDisk",
+                    "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+                ),
+                (
+                    "OutOfDisk",
+                    'Container worker exceeded its local ephemeral storage limit "1Gi".',
+                ),
+                ("OutOfDisk", 'Usage of EmptyDir volume "taas-scratch" exceeds the limit "1Gi".'),
+                ("Evicted", "The node was low on resource: ephemeral-storage."),
+            )
+        ),
         (
             {
                 "phase": "Failed",

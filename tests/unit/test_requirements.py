@@ -122,3 +122,9 @@ def test_a_worker_that_waits_for_the_chief_can_be_stopped(paths: JobPaths, sourc
 )
 def test_only_tensorflow_itself_is_passed_over(line: str, kept: bool) -> None:
     assert bool(requirements._without_tensorflow(f"{line}\n")) == kept
+
+
+def test_what_is_no_text_is_refused_by_pip(paths: JobPaths, source: Path) -> None:
+    (source / "requirements.txt").write_bytes(b"\xff\xfe\x00caf\xe9 ==\n")
+    with pytest.raises(requirements.Unsatisfiable):
+        install(paths, source)

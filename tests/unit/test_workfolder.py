@@ -92,3 +92,24 @@ def test_a_preparation_that_was_interrupted_begins_anew(paths: JobPaths, source:
 
 def test_a_program_in_the_image_begins_in_an_empty_folder(paths: JobPaths) -> None:
     assert list(workfolder.prepare_chief(paths, None).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"source": 1, "collected": []}', '{"source": {}, "collected": 5}', "[" * 9999],
+)
+def test_an_index_that_the_program_wrote_over_is_named(
+    paths: JobPaths, source: Path, text: str
+) -> None:
+    workfolder.prepare_chief(paths, source)
+    paths.work_index.write_text(text)
+    with pytest.raises(OSError, match=r"work\.json is not as the service wrote it"):
+        workfolder.collect(paths)
+
+
+def test_a_pipe_in_place_of_the_index_is_not_waited_for(paths: JobPaths, source: Path) -> None:
+    workfolder.prepare_chief(paths, source)
+    paths.work_index.unlink()
+    os.mkfifo(paths.work_index)
+    with pytest.raises(OSError, match="no regular file"):
+        workfolder.collect(paths)
