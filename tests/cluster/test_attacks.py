@@ -68,7 +68,6 @@ def test_a_bomb_of_forks_stays_in_its_pod(team: Team, other_team: Team) -> None:
     for pod in team.pods("bomb"):
         assert 0 < len(team.cluster.processes_of_pod(pod["metadata"]["uid"])) <= layout.POD_PIDS
     check_others_train(other_team)
-    assert team.client.get("bomb").status.restarts == 0
     check_cancelled(team, "bomb")
 
 
