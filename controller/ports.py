@@ -49,6 +49,10 @@ class JobStore(Protocol):
         """Return the keys of all jobs."""
         ...
 
+    async def unfinished(self, namespace: str) -> tuple[Job, ...]:
+        """Return the jobs of a namespace that are not final, in no order. Asked at each submit."""
+        ...
+
     async def put_spec(self, job: Job, spec: Spec) -> Job:
         """Replace the spec if the stored version is still job's. Raises Conflict, JobNotFound."""
         ...

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from controller.errors import LimitExceeded
 from controller.limits import Limits
-from controller.model import Job, Phase
-from controller.ports import JobStore, ListFilter
-
-_UNFINISHED = frozenset(phase.value for phase in Phase if not phase.final)
-_PAGE = 500
+from controller.model import Job
+from controller.ports import JobStore
 
 
 async def check_room(store: JobStore, limits: Limits, job: Job) -> None:
     """Raise LimitExceeded unless the unfinished jobs of the namespace leave room for this one as
     it is to be; as it is in the store it does not count."""
-    jobs, workers, token = 0, 0, ""
-    while True:
-        wanted = ListFilter(namespace=job.key.namespace, phases=_UNFINISHED)
-        page = await store.list(wanted, _PAGE, token)
-        others = [other for other in page.jobs if other.key != job.key]
-        jobs += len(others)
-        workers += sum(other.spec.pods for other in others)
-        token = page.next_token
-        if not token:
-            break
+    unfinished = await store.unfinished(job.key.namespace)
+    others = [other for other in unfinished if other.key != job.key]
+    jobs, workers = len(others), sum(other.spec.pods for other in others)
     where = f"in namespace {job.key.namespace}"
     if jobs >= limits.max_jobs:
         raise LimitExceeded(

@@ -79,6 +79,11 @@ class FakeStore:
         """Return the keys of all jobs."""
         return tuple(self._jobs)
 
+    async def unfinished(self, namespace: str) -> tuple[Job, ...]:
+        """Return the jobs of a namespace that are not final."""
+        jobs = (stored.job for stored in self._jobs.values())
+        return tuple(j for j in jobs if j.key.namespace == namespace and not j.status.phase.final)
+
     async def put_spec(self, job: Job, spec: Spec) -> Job:
         """Replace the spec, by compare-and-set."""
         return self._replace(self._same(job), spec=spec)

@@ -97,6 +97,13 @@ class KubernetesStore:
         """Return the keys of all jobs."""
         return tuple(item.value.job.key for item in self._jobs.items())
 
+    async def unfinished(self, namespace: str) -> tuple[Job, ...]:
+        """Return the jobs of a namespace that are not final, in no order."""
+        jobs = (item.value.job for item in self._jobs.items())
+        return tuple(
+            job for job in jobs if job.key.namespace == namespace and not job.status.phase.final
+        )
+
     async def entries(self, job: Job, after: int) -> tuple[LogEntry, ...]:
         """Return the event log after that number, oldest first, as far back as it is kept."""
         item = self._jobs.get(*_name(job.key))

@@ -35,7 +35,7 @@ class Schema:
 class _Write:
     change: Callable[[sqlite3.Connection], Any]
     answer: asyncio.Future[Any]
-    committed: Callable[[], None] | None
+    committed: Callable[[Any], None] | None
     value: Any = None
     error: BaseException | None = None
 
@@ -85,12 +85,12 @@ class Database:
     async def write(
         self,
         change: Callable[[sqlite3.Connection], _T],
-        committed: Callable[[], None] | None = None,
+        committed: Callable[[_T], None] | None = None,
     ) -> _T:
         """Run a change, alone or with others in one commit, and return its result.
 
-        An error that the change raises undoes it alone. `committed` is called in the event loop
-        once it is durable, even if the caller has gone away meanwhile.
+        An error that the change raises undoes it alone. `committed` is called with the result in
+        the event loop once it is durable, even if the caller has gone away meanwhile.
         """
         self._check_open()
         loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class Database:
     def _deliver(self, batch: list[_Write], loop: asyncio.AbstractEventLoop) -> None:
         for write in batch:
             if write.error is None and write.committed is not None:
-                write.committed()
+                write.committed(write.value)
             if write.answer.done():  # the caller was cancelled
                 continue
             if write.error is None:

@@ -1,4 +1,8 @@
-"""Jobs in a SQLite file: the JobStore of the local backend."""
+"""Jobs in a SQLite file: the JobStore of the local backend.
+
+The file has the truth; single jobs are read from a copy in memory, which every commit enters
+before its writer is answered. Nobody else writes to the file: see StateLock.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from controller import paging, wire_store
 from controller.changes import Changes
 from controller.errors import ClusterUnavailable, Conflict, JobExists, JobNotFound
+from controller.local.copies import Copies, Row
 from controller.local.database import Database, Schema
 from controller.model import Job, JobKey, LogEntry, Spec, Status
 from controller.ports import ListFilter, Page
@@ -48,8 +52,6 @@ _SCHEMA = Schema(
     """,
 )
 
-_T = TypeVar("_T")
-_Row = tuple[int, str, str]  # version, document, uid
 _COLUMNS = "version, document, uid"
 
 
@@ -67,9 +69,15 @@ class SqliteStore:
         self._database = Database(path, _SCHEMA)
         self._now = now
         self._changes = Changes()
+        self._copies = Copies(self._job)
 
     async def __aenter__(self) -> SqliteStore:
         await self._database.open()
+        try:
+            await self._load()
+        except BaseException:
+            await self._database.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,14 +107,11 @@ class SqliteStore:
             )
             return stored
 
-        return await self._write(job.key, change)
+        return await self._write(change)
 
     async def get(self, key: JobKey) -> Job:
         """Return a job. Raises JobNotFound."""
-        row = await self._database.read(lambda connection: _find(connection, key))
-        if row is None:
-            raise JobNotFound(str(key))
-        return self._job(row)
+        return self._copies.job(key)
 
     async def list(self, wanted: ListFilter, page_size: int, token: str) -> Page:
         """Return a page of jobs, newest first. Raises InvalidJob("pageToken") on a bad token."""
@@ -115,7 +120,7 @@ class SqliteStore:
         if before is not None:
             where, values = [*where, "number < ?"], [*values, before]
         select = (
-            f"SELECT number, {_COLUMNS} FROM jobs WHERE {' AND '.join(where) or 'TRUE'}"
+            f"SELECT number, namespace, name FROM jobs WHERE {' AND '.join(where) or 'TRUE'}"
             " ORDER BY number DESC LIMIT ?"
         )
         # One more than wanted tells whether there is another page.
@@ -125,7 +130,9 @@ class SqliteStore:
         shown = rows[:page_size]
         more = len(rows) > len(shown) and shown
         next_token = paging.token(shown[-1][0], wanted) if more else ""
-        return Page(tuple(self._job(row[1:]) for row in shown), next_token)
+        # What the query saw is in the copy by now, and of some jobs what came after it.
+        found = (self._copies.find(JobKey(namespace, name)) for _, namespace, name in shown)
+        return Page(tuple(job for job in found if job is not None), next_token)
 
     async def keys(self) -> tuple[JobKey, ...]:
         """Return the keys of all jobs."""
@@ -136,23 +143,27 @@ class SqliteStore:
 
     async def put_spec(self, job: Job, spec: Spec) -> Job:
         """Replace the spec if the stored version is still job's. Raises Conflict, JobNotFound."""
+        fresh = replace(self._copies.job(job.key), spec=spec)
 
         def change(connection: sqlite3.Connection) -> Job:
-            return self._replace(connection, replace(self._same(connection, job), spec=spec))
+            _check_same(connection, job)
+            return _replaced(connection, fresh)
 
-        return await self._write(job.key, change)
+        return await self._write(change)
 
     async def put_status(self, job: Job, status: Status, entries: Sequence[LogEntry]) -> Job:
         """Replace the status and append to the event log in one transaction, if the stored
         version is still job's. Raises Conflict, JobNotFound; ValueError if the entries do not
         follow the log's last number."""
+        fresh = replace(self._copies.job(job.key), status=status)
 
         def change(connection: sqlite3.Connection) -> Job:
-            stored = self._replace(connection, replace(self._same(connection, job), status=status))
+            _check_same(connection, job)
+            stored = _replaced(connection, fresh)
             _append(connection, job.uid, entries)
             return stored
 
-        return await self._write(job.key, change)
+        return await self._write(change)
 
     async def mark_deleting(self, key: JobKey) -> Job:
         """Record that deletion was asked for; a second call changes nothing. Raises JobNotFound."""
@@ -164,9 +175,9 @@ class SqliteStore:
             job = self._job(row)
             if job.deleting is not None:
                 return job
-            return self._replace(connection, replace(job, deleting=self._now()))
+            return _replaced(connection, replace(job, deleting=self._now()))
 
-        return await self._write(key, change)
+        return await self._write(change)
 
     async def remove(self, job: Job) -> None:
         """Forget a job and its event log. Nothing happens if it is gone."""
@@ -175,7 +186,11 @@ class SqliteStore:
             for table in ("jobs", "labels", "entries"):
                 connection.execute(f"DELETE FROM {table} WHERE uid = ?", (job.uid,))
 
-        await self._write(job.key, change)
+        def committed(_: None) -> None:
+            self._copies.drop(job)
+            self._changes.tell(job.key)
+
+        await self._database.write(change, committed)
 
     async def entries(self, job: Job, after: int) -> tuple[LogEntry, ...]:
         """Return the event log after that number, oldest first."""
@@ -190,38 +205,33 @@ class SqliteStore:
         except ValueError as error:
             raise self._unreadable(f"event log of {job.key}", error) from error
 
+    async def unfinished(self, namespace: str) -> tuple[Job, ...]:
+        """Return the jobs of a namespace that are not final, in no order."""
+        return self._copies.unfinished(namespace)
+
     def changes(self) -> AsyncIterator[JobKey]:
         """Yield the key of every job that is written from now on."""
         return self._changes.reader()
 
-    async def _write(self, key: JobKey, change: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await self._database.write(change, lambda: self._changes.tell(key))
-
-    def _same(self, connection: sqlite3.Connection, job: Job) -> Job:
-        """Return the stored job if it is at the same version. Raises Conflict, JobNotFound."""
-        row = _find(connection, job.key)
-        if row is None:
-            raise JobNotFound(str(job.key))
-        version, _, uid = row
-        if (str(version), uid) != (job.version, job.uid):
-            raise Conflict(f"{job.key} is at version {version}, not {job.version or 'any'}")
-        return self._job(row)
-
-    def _replace(self, connection: sqlite3.Connection, job: Job) -> Job:
-        """Store a job that was read in this transaction as its next version."""
-        stored = replace(job, version=str(int(job.version) + 1))
-        connection.execute(
-            "UPDATE jobs SET version = ?, phase = ?, document = ? WHERE uid = ?",
-            (
-                int(stored.version),
-                stored.status.phase.value,
-                wire_store.job_to_json(stored),
-                stored.uid,
-            ),
+    async def _load(self) -> None:
+        """Copy what is in the file."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(
+                f"SELECT namespace, name, phase, {_COLUMNS} FROM jobs"
+            ).fetchall()
         )
-        return stored
+        self._copies.load((JobKey(*row[:2]), row[2], row[3:]) for row in rows)
 
-    def _job(self, row: _Row) -> Job:
+    async def _write(self, change: Callable[[sqlite3.Connection], Job]) -> Job:
+        """Commit a change of one job and return the job as it is then."""
+
+        def committed(job: Job) -> None:
+            self._copies.put(job)
+            self._changes.tell(job.key)
+
+        return await self._database.write(change, committed)
+
+    def _job(self, row: Row) -> Job:
         version, document, uid = row
         try:
             return replace(wire_store.job_from_json(document), version=str(version))
@@ -235,11 +245,37 @@ class SqliteStore:
         )
 
 
-def _find(connection: sqlite3.Connection, key: JobKey) -> _Row | None:
-    row: _Row | None = connection.execute(
+def _find(connection: sqlite3.Connection, key: JobKey) -> Row | None:
+    row: Row | None = connection.execute(
         f"SELECT {_COLUMNS} FROM jobs WHERE namespace = ? AND name = ?", (key.namespace, key.name)
     ).fetchone()
     return row
+
+
+def _check_same(connection: sqlite3.Connection, job: Job) -> None:
+    """Raise Conflict unless the stored job is at the same version, and JobNotFound if it is not
+    there."""
+    row = _find(connection, job.key)
+    if row is None:
+        raise JobNotFound(str(job.key))
+    version, _, uid = row
+    if (str(version), uid) != (job.version, job.uid):
+        raise Conflict(f"{job.key} is at version {version}, not {job.version or 'any'}")
+
+
+def _replaced(connection: sqlite3.Connection, job: Job) -> Job:
+    """Store another state of a job that is at the version it has, as the next version."""
+    stored = replace(job, version=str(int(job.version) + 1))
+    connection.execute(
+        "UPDATE jobs SET version = ?, phase = ?, document = ? WHERE uid = ?",
+        (
+            int(stored.version),
+            stored.status.phase.value,
+            wire_store.job_to_json(stored),
+            stored.uid,
+        ),
+    )
+    return stored
 
 
 def _conditions(wanted: ListFilter) -> tuple[builtins.list[str], builtins.list[str | int]]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.errors import ClusterUnavailable, Conflict, JobExists
+from controller.errors import ClusterUnavailable, Conflict, JobExists, JobNotFound
 from controller.local.database import Database, Schema
 from controller.local.lock import StateLock
 from controller.local.store import SqliteStore
-from controller.model import Job, Status
+from controller.model import Job, Phase, Status
 from controller.ports import ListFilter
 from tests.contracts.jobs import a_job, an_entry
 from tests.contracts.worlds import TIMEOUT_S
@@ -30,14 +30,31 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         job = await store.create(a_job("one", labels=(("team", "vision"),)))
         job = await store.put_status(job, Status(message="so it is"), [an_entry(1)])
         await store.create(a_job("two"))
-        page = await store.list(ListFilter(), 1, "")
+        done = await store.create(a_job("done"))
+        await store.put_status(done, Status(phase=Phase.SUCCEEDED), [])
+        page = await store.list(ListFilter(), 2, "")
     async with SqliteStore(path) as store:
         assert await store.get(job.key) == job
         assert await store.entries(job, 0) == (an_entry(1),)
         rest = await store.list(ListFilter(), 1, page.next_token)
         assert [found.key.name for found in rest.jobs] == ["one"]
+        assert {found.key.name for found in await store.unfinished("default")} == {"one", "two"}
         with pytest.raises(JobExists):
             await store.create(a_job("two"))
+
+
+async def test_a_job_of_before_a_restart_is_removed_unread(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with SqliteStore(path) as store:
+        job = await store.create(a_job())
+    async with SqliteStore(path) as store:
+        await store.remove(replace(job, uid="of another one"))
+        assert await store.unfinished("default") == (job,)
+    async with SqliteStore(path) as store:
+        await store.remove(job)
+        assert await store.unfinished("default") == ()
+        with pytest.raises(JobNotFound):
+            await store.get(job.key)
 
 
 async def test_a_name_prefix_is_no_wildcard(tmp_path: Path) -> None:
@@ -184,10 +201,11 @@ async def test_a_document_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqliteStore(path) as store:
         job = await store.create(a_job())
-        connection = sqlite3.connect(path)
-        connection.execute("UPDATE jobs SET document = '{}'")
-        connection.commit()
-        connection.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE jobs SET document = '{}'")
+    connection.commit()
+    connection.close()
+    async with SqliteStore(path) as store:
         with pytest.raises(ClusterUnavailable, match=f"state.db: the job with uid {job.uid}"):
             await store.get(job.key)
 

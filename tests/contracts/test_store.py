@@ -214,6 +214,19 @@ async def test_a_page_token_is_good_for_its_own_filter_only(store: JobStore) -> 
         await store.list(ListFilter(namespace="default"), 1, page.next_token)
 
 
+async def test_unfinished_jobs_are_those_of_a_namespace_that_are_not_final(
+    store: JobStore,
+) -> None:
+    jobs = {name: await store.create(a_job(name)) for name in "abcd"}
+    await store.create(a_job("a", namespace="other"))
+    await store.put_status(jobs["b"], Status(phase=Phase.RUNNING), [])
+    await store.put_status(jobs["c"], Status(phase=Phase.SUCCEEDED), [])
+    await store.remove(jobs["d"])
+    found = {job.key.name: job.status.phase for job in await store.unfinished("default")}
+    assert found == {"a": Phase.PENDING, "b": Phase.RUNNING}
+    assert await store.unfinished("nowhere") == ()
+
+
 async def _next(changes: AsyncIterator[JobKey]) -> JobKey:
     async with asyncio.timeout(60):
         return await anext(changes)
