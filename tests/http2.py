@@ -21,6 +21,15 @@ _FIRST_WINDOW = 65535
 _BOUND_S = 60.0
 
 
+def ready(one: socket.socket, events: int, wait_s: float) -> int:
+    """Return which of poll's events a socket is ready for, 0 if for none within that time. Unlike
+    select this works for any number of open files."""
+    poll = select.poll()
+    poll.register(one, events)
+    found = poll.poll(1000 * wait_s)
+    return found[0][1] if found else 0
+
+
 @dataclass
 class _Stream:
     """A request that is being sent: what is left of it, and how much the service takes."""
@@ -96,7 +105,7 @@ class Connection:
 
     def _listen(self, wait_s: float) -> bool:
         """Take in what the service says, if it says something within that time."""
-        if self.hung_up or not select.select([self.socket], [], [], wait_s)[0]:
+        if self.hung_up or not ready(self.socket, select.POLLIN, wait_s):
             return False
         try:
             more = self.socket.recv(1 << 16)

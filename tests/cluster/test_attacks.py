@@ -132,7 +132,9 @@ def test_a_worker_has_no_right_on_the_kubernetes_api(team: Team) -> None:
 
 
 def test_privileges_are_refused_and_the_refusal_is_told(team: Team) -> None:
-    container = {"name": "worker", "securityContext": {"privileged": True}}
+    # Kubernetes itself allows the one with the other only.
+    wanted = {"privileged": True, "allowPrivilegeEscalation": True}
+    container = {"name": "worker", "securityContext": wanted}
     pod = {"template": {"spec": {"containers": [container]}}}
     team.apply(team.manifest("root", workers=1, pod=pod))
     job = team.until("root", "to be refused", lambda j: "violates PodSecurity" in j.status.message)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from protos.taas.v1 import training_service_pb2_grpc
-from tests.http2 import DATA, FRAME_BYTES, Connection, frame
+from tests.http2 import DATA, FRAME_BYTES, Connection, frame, ready
 
 # The largest message that gRPC can announce.
 _MOST = (1 << 32) - 1
@@ -91,8 +91,9 @@ def _pushed(one: socket.socket, size: int) -> int:
     data = frame(DATA, 0, 1, bytes(FRAME_BYTES))
     sent, rest = 0, data
     while sent < size:
-        readable, writable, _ = select.select([one], [one], [], _BOUND_S)
-        assert readable or writable, "the service neither reads nor hangs up"
+        found = ready(one, select.POLLIN | select.POLLOUT, _BOUND_S)
+        assert found, "the service neither reads nor hangs up"
+        readable, writable = found & ~select.POLLOUT, found & select.POLLOUT
         try:
             if readable and not one.recv(1 << 16):
                 break
