@@ -61,6 +61,8 @@ def enforced(cluster: Cluster) -> Iterator[Callable[[], None]]:
                 seen.wait(_EVERY_S)
 
     thread = threading.Thread(target=follow, daemon=True)
+    # kube-proxy needs it as well, for a Service whose pod is on the same node.
+    before = {node: _inside(node, "cat", _BRIDGED).strip() for node in layout.NODES}
     for node in layout.NODES:
         _inside(node, "sh", "-c", f"echo 1 > {_BRIDGED}")
         _inside(node, "iptables", "-N", _CHAIN)
@@ -71,8 +73,9 @@ def enforced(cluster: Cluster) -> Iterator[Callable[[], None]]:
     finally:
         over.set()
         thread.join()
-        for node in layout.NODES:
+        for node, bridged in before.items():
             _open(node)
+            _inside(node, "sh", "-c", f"echo {bridged} > {_BRIDGED}")
 
 
 def _inside(node: Node, *command: str, stdin: str | None = None) -> str:
@@ -89,7 +92,6 @@ def _open(node: Node) -> None:
         # The first one refers to the others.
         for chain in sorted(chains):
             _inside(node, "iptables", option, chain)
-    _inside(node, "sh", "-c", f"echo 0 > {_BRIDGED}")
 
 
 def _present(cluster: Cluster) -> tuple[Network, list[_Pod]]:
