@@ -130,7 +130,9 @@ class Examples:
             )
             return features, labels
 
-        return self._of(fetch, plain=True)
+        # The first fetch fills the table, and what is forbidden to autograph around it is forbidden
+        # to it within.
+        return self._of(fetch, plain=self.plain)
 
     def take(self, n: int) -> Examples:
         """Return the first `n` examples, or all if there are fewer."""
