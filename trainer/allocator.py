@@ -13,7 +13,7 @@ _TRIM_BYTES = 2 * _BLOCK_BYTES
 
 
 def keep_blocks() -> None:
-    """Call it once a step has been made: by then TensorFlow has made its iterators.
+    """Call it for each iterator over a strategy's data, once it has given something.
 
     Under Python 3.11 TensorFlow 2.21 sets the size from which on a block has a mapping of its own
     to 128 KiB when it makes an iterator over a strategy's data (`ApplyPython311MemoryPatch`). From

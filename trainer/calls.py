@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer import allocator
 from trainer.metrics import Vector
 
 # A signal, a checkpoint or a record waits for the end of a call; the overhead of one (about
@@ -84,6 +85,8 @@ class Calls:
             tf.constant([float(stop), float(self._proposal)], tf.float64),
         ).numpy()
         seconds = time.monotonic() - began
+        if not self._timed:
+            allocator.keep_blocks()
         self._propose(count, seconds)
         stop, proposal, starved_s = result[-3:]
         self.steps = max(1, min(MAX_STEPS, int(proposal)))

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.storage import NO_DOCUMENT
+
 MODEL, DESCRIPTION, GRAPH, CHECKPOINT = "model", "model.json", "graph", "checkpoint"
 SAVED_MODEL = "saved_model.pb"
 SERVING = "serving_default"
 # Prefix of the values in a checkpoint's folder, as trainer.snapshot writes them.
 _VARIABLES = "variables"
-# What model.json raises when somebody else has written it: damaged, or of other types. Numbers
-# may be infinite and lists nested without end.
-_NO_DESCRIPTION = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class NotAModel(Exception):
@@ -84,7 +83,7 @@ def description(folder: Path) -> Description | None:
         )
     except FileNotFoundError:
         return None
-    except (*_NO_DESCRIPTION, RecursionError, OverflowError) as error:
+    except (OSError, ValueError, *NO_DOCUMENT) as error:
         raise NotAModel(
             f"{place}: cannot be used ({type(error).__name__}: {error}); export the model again"
         ) from error

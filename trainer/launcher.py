@@ -30,6 +30,9 @@ ENTRY = "trainer.run:main"
 _COMMAND_ENTRY = "trainer.command:main"
 PRELOAD = ("tensorflow", "keras")
 
+# Without this, every start prints a page of notices about CPU instructions.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+
 # An import that takes longer than this is stuck rather than slow: 10 s were measured with
 # nothing in the page cache.
 _READY_S = 120.0
@@ -76,7 +79,7 @@ class Launched:
 @dataclass(frozen=True, slots=True)
 class Warm:
     """A zygote that there is from the beginning: a child of the agent, and the agent's end of its
-    control socket. It was given the environment that the agent has."""
+    control socket. It has the environment that the agent would give it."""
 
     pid: int
     control: socket.socket
@@ -104,8 +107,7 @@ class Launcher:
         preload: Sequence[str] = PRELOAD,
     ) -> None:
         self._children = children
-        # Without this, every start prints a page of notices about CPU instructions.
-        self._base_env = {"TF_CPP_MIN_LOG_LEVEL": "2", **base_env}
+        self._base_env = {**QUIET, **base_env}
         self._entry = entry
         self._preload = tuple(preload)
         self._zygote: _Zygote | None = None

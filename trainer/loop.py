@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer import allocator, origins, progress, snapshot
+from trainer import origins, progress, snapshot
 from trainer.calls import Calls, agree, first_replica
 from trainer.checkpoints import Checkpoints
 from trainer.chief import Chief
@@ -155,8 +155,6 @@ class Loop:
         called = calls(first, count, stop=self.stop.requested)
         self.step = first + count
         self._pace.called(count, called.seconds, called.starved_s)
-        if not self.proven:
-            allocator.keep_blocks()
         if not self.proven or first < self.assignment.furthest_step <= self.step:
             self._say_training()
         self.proven = True

@@ -6,13 +6,13 @@ zygote at once, and nobody imports it again.
 Serves a controller over a stream socket, one JSON object a line, until it hangs up:
 
     <- {"ready": seconds}                       after the imports
-    -> {"env": {...}, "folder": path, "mark": number} and 2 descriptors: log, lock
+    -> {"env": {...}, "folder": path, "mark": [limit, number]} and 2 descriptors: log, lock
     <- {"pid": number} and a pidfd  or  {"error": text}
     -> {"reap": pid}                            of an agent that has died
     <- {"status": number}                       its wait status
 
-An agent lives in a session of its own, holds the lock, bears the mark (its soft limit of file
-locks) and outlives this process and the controller. It shows the imports' memory as its own; all
+An agent lives in a session of its own, holds the lock, bears the mark (a soft limit of resources)
+and outlives this process and the controller. It shows the imports' memory as its own; all
 of them share it.
 """
 
@@ -32,10 +32,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer import agent, environment, forking, lifeline, zygote
-from trainer.launcher import ENTRY, PRELOAD, Warm
+from trainer.launcher import ENTRY, PRELOAD, QUIET, Warm
 
-# RLIMIT_LOCKS, which Python's module does not name.
-_LOCKS = 10
 # Without an agent for so long it gives its memory back; the next controller that needs one starts
 # another nursery.
 _IDLE_S = 600.0
@@ -50,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     forking.leave_signals_alone()
     lifeline.name_process("taas-nursery")
     began = time.monotonic()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     forking.preload(PRELOAD, ENTRY)
     # A controller that has gone meanwhile is no error.
     with contextlib.suppress(OSError):
@@ -59,19 +59,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(control: socket.socket) -> None:
-    agents: set[int] = set()
-    while True:
-        if not agents and not select.select([control], [], [], _IDLE_S)[0]:
-            return
+    while _has_agents() or select.select([control], [], [], _IDLE_S)[0]:
         received = forking.receive(control)
         if received is None:
             return
         request, descriptors = received
         if "reap" in request:
-            agents.discard(request["reap"])
             forking.send(control, {"status": _reap(request["reap"])})
         else:
-            agents.add(_answer(control, request, descriptors))
+            _answer(control, request, descriptors)
+
+
+def _has_agents() -> bool:
+    """Say whether there are agents, or dead ones that nobody has asked for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _reap(pid: int) -> int:
@@ -81,8 +86,8 @@ def _reap(pid: int) -> int:
         return -1
 
 
-def _answer(control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> int:
-    """Fork an agent, and say so; return its process id, 0 if it cannot be forked."""
+def _answer(control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
+    """Fork an agent, and say so, or why it cannot be forked."""
     try:
         zygote.check_forkable()
         pid = os.fork()
@@ -91,13 +96,12 @@ def _answer(control: socket.socket, request: dict[str, Any], descriptors: list[i
         pidfd = os.pidfd_open(pid)
     except (OSError, RuntimeError) as error:
         forking.send(control, {"error": str(error)})
-        return 0
+        return
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     forking.send(control, {"pid": pid}, [pidfd])
     os.close(pidfd)
-    return pid
 
 
 def _become_agent(control: socket.socket, request: dict[str, Any], log: int, lock: int) -> NoReturn:
@@ -107,21 +111,18 @@ def _become_agent(control: socket.socket, request: dict[str, Any], log: int, loc
         control.close()
         os.setsid()
         forking.take_signals()
-        _, hard = resource.getrlimit(_LOCKS)
-        resource.setrlimit(_LOCKS, (request["mark"], hard))
+        limit, mark = request["mark"]
+        resource.setrlimit(limit, (mark, resource.getrlimit(limit)[1]))
         os.chdir(request["folder"])
         # Where one was found while TensorFlow was imported is not this one's.
         tempfile.tempdir = None
         forking.connect_standard_streams(log, os.dup(log))
-        environment.take_on(agent.with_temporary_folder(request["env"]))
+        environment.take_on({**QUIET, **agent.with_temporary_folder(request["env"])})
         code = agent.main(dict(os.environ), warm=_zygote(lock))
     except BaseException:
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code & 0xFF)
+        forking.leave(code)
 
 
 def _zygote(lock: int) -> Warm:

@@ -202,7 +202,7 @@ class TrainerRun:
             # Nobody reports for it.
             self.stage = Stage.TRAINING
             self._listener.changed()
-        status, asked = await self._attend(launched, readers)
+        status, asked = await self._attend(launched, readers, refused)
         await self._collect()
         return exits.explain(
             exits.Ended(
@@ -235,9 +235,12 @@ class TrainerRun:
                 task.cancel()
             await asyncio.gather(waiting, stopping, return_exceptions=True)
 
-    async def _attend(self, launched: Launched, readers: tuple[int, int, int]) -> tuple[int, bool]:
+    async def _attend(
+        self, launched: Launched, readers: tuple[int, int, int], refused: int | None
+    ) -> tuple[int, bool]:
         """Listen until the trainer and all it started are gone; return its wait status, and
-        whether it was told to stop before it ended."""
+        whether it was told to stop before it ended. `refused` is what refused_processes said
+        before it began."""
         self._pid = launched.pid
         if self._stop_asked.is_set():
             self.kill()  # the order came while the process was being made
@@ -252,7 +255,7 @@ class TrainerRun:
         ]
         watching = [
             asyncio.create_task(self._end_if_frozen(launched.pid)),
-            asyncio.create_task(self._say_when_crowded(refused_processes())),
+            asyncio.create_task(self._say_when_crowded(refused)),
         ]
         try:
             status = await launched.ended

@@ -179,12 +179,7 @@ def _become_trainer(
     except BaseException:
         traceback.print_exc()
     finally:
-        # The orderly end of an interpreter with TensorFlow in it takes most of a second, and
-        # peers wait for this process's sockets to close.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code & 0xFF)
+        forking.leave(code)
 
 
 def _prefer_as_victim() -> None:

@@ -115,7 +115,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
         async def receive(requests: AsyncIterator[Any], context: Any) -> Any:
             async with room(caller.name):
                 coming = _each(requests, self._receive_s)
-                first = [request async for request in _first(coming)]
+                first = await _first(coming)
                 if first:
                     await self._check(caller, rule, first[0])
                 return await behavior(_after(first, coming), context)
@@ -180,8 +180,8 @@ def _token(metadata: Any) -> str:
 async def _one(requests: AsyncIterator[Any], within_s: float) -> Any:
     """Return the request of a call that has one. Raises InvalidJob if it has none, LimitExceeded
     if it does not come in time."""
-    async for request in _each(requests, within_s):
-        return request
+    if first := await _first(_each(requests, within_s)):
+        return first[0]
     raise InvalidJob("request", "is missing; send the message of this method")
 
 
@@ -201,11 +201,11 @@ async def _each(requests: AsyncIterator[Any], within_s: float) -> AsyncIterator[
         yield request
 
 
-async def _first(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Yield the first message of a stream, nothing if it has none."""
+async def _first(requests: AsyncIterator[Any]) -> list[Any]:
+    """Return the first message of a stream, nothing if it has none."""
     async for request in requests:
-        yield request
-        return
+        return [request]
+    return []
 
 
 async def _after(first: list[Any], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

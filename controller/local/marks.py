@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # RLIMIT_LOCKS, which Python's module does not name.
-_LOCKS = 10
+LOCKS = 10
 # A process has one set of limits, so launches in several threads take turns.
 _turn = threading.Lock()
 
@@ -23,9 +23,9 @@ _turn = threading.Lock()
 def marking(pod_uid: str) -> Iterator[None]:
     """Within, every process that this one starts belongs to the pod. Raises OSError."""
     with _turn:
-        soft, hard = resource.getrlimit(_LOCKS)
+        soft, hard = resource.getrlimit(LOCKS)
         try:
-            resource.setrlimit(_LOCKS, (of(pod_uid), hard))
+            resource.setrlimit(LOCKS, (of(pod_uid), hard))
         except ValueError as error:
             raise OSError(
                 f"the hard limit of file locks is {hard}; remove it (ulimit -H -x unlimited)"
@@ -33,12 +33,12 @@ def marking(pod_uid: str) -> Iterator[None]:
         try:
             yield
         finally:
-            resource.setrlimit(_LOCKS, (soft, hard))
+            resource.setrlimit(LOCKS, (soft, hard))
 
 
 def bears(pid: int, pod_uid: str) -> bool:
     """Say whether a process belongs to the pod. Raises OSError for one that is gone."""
-    return resource.prlimit(pid, _LOCKS)[0] == of(pod_uid)
+    return resource.prlimit(pid, LOCKS)[0] == of(pod_uid)
 
 
 def of(pod_uid: str) -> int:

@@ -74,7 +74,7 @@ class Nursery:
             request = {
                 "env": dict(env),
                 "folder": str(folder / leader.SCRATCH),
-                "mark": marks.of(folder.name),
+                "mark": [marks.LOCKS, marks.of(folder.name)],
             }
             answer, received = self._ask(request, descriptors)
         if "pid" not in answer:
@@ -98,17 +98,24 @@ class Nursery:
         if not self._lives():
             self._hang_up()
             self._begin()
-        control = self._control
-        assert control is not None
+        return self._heard("the nursery of agents has died", request, descriptors)
+
+    def _heard(
+        self, gone: str, request: dict[str, Any] | None = None, descriptors: Sequence[int] = ()
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Return what the nursery says next, after a request if there is one. Without an answer it
+        is ended: raises NurseryFailed, with the text `gone` if it has hung up."""
+        assert self._control is not None
         try:
-            forking.send(control, request, descriptors)
-            answer = forking.receive(control)
+            if request is not None:
+                forking.send(self._control, request, descriptors)
+            answer = forking.receive(self._control)
         except OSError as error:
             self._hang_up()
             raise NurseryFailed(f"the nursery of agents does not answer: {error}") from error
         if answer is None:
             self._hang_up()
-            raise NurseryFailed("the nursery of agents has died")
+            raise NurseryFailed(gone)
         return answer
 
     def _lives(self) -> bool:
@@ -123,10 +130,7 @@ class Nursery:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "trainer.nursery", "--control", str(theirs.fileno())],
-                    # Without the level, each start prints a page about CPU instructions.
-                    env=environment.with_room(
-                        {"TF_CPP_MIN_LOG_LEVEL": "2", **leader.environment({}, os.environ)}
-                    ),
+                    env=environment.with_room(leader.environment({}, os.environ)),
                     # `python -m` looks for modules there first.
                     cwd=import_path.ROOT,
                     stdin=subprocess.DEVNULL,
@@ -140,15 +144,8 @@ class Nursery:
                 raise NurseryFailed(f"no nursery of agents: {error}") from error
         self._control = ours
         ours.settimeout(_READY_S)
-        try:
-            ready = forking.receive(ours)
-        except OSError as error:
-            self._hang_up()
-            raise NurseryFailed(f"the nursery of agents is not ready: {error}") from error
-        if ready is None:
-            self._hang_up()
-            raise NurseryFailed("TensorFlow cannot be imported; see nursery.log")
-        _log.info("agents are forked from now on; imports took %s s", ready[0].get("ready"))
+        ready, _ = self._heard("TensorFlow cannot be imported; see nursery.log")
+        _log.info("agents are forked from now on; imports took %s s", ready.get("ready"))
         ours.settimeout(_ANSWER_S)
         self._starts_left = _MOST_STARTS
 

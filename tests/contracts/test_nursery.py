@@ -85,6 +85,7 @@ async def test_a_forked_agent_shows_itself_as_a_started_one(
         env = process.environ()
         assert env[contract.ENV_POD_UID] == agent.folder.name
         assert env["PATH"] == os.environ["PATH"]
+        assert env["TF_CPP_MIN_LOG_LEVEL"] == os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
         assert process.cwd() == str(agent.folder / leader.SCRATCH)
         assert marks.bears(process.pid, agent.folder.name)
         assert os.getsid(process.pid) == agent.pid
