@@ -9,23 +9,18 @@ tests must be up: python -m tests.cluster up.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.sites import sites
 from tests.faults.cells import BACKENDS, KUBERNETES
 from tests.faults.chaos import Outcome, Plan, chaos, undisturbed
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def for_minutes(minutes: float) -> Callable[[int], bool]:
@@ -72,14 +67,7 @@ def main() -> int:
         plan = Plan(arguments.seed, arguments.steps, for_minutes(arguments.minutes))
         outcome = chaos(places[False], plan, digests)
     print(f"\r{shown(outcome)}")
-    document = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "arguments": vars(arguments),
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        **asdict(outcome),
-    }
-    path = RESULTS / f"chaos-{arguments.backend}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    record.keep(f"chaos-{arguments.backend}", vars(arguments), about, asdict(outcome))
     return int(bool(outcome.wrong))
 
 

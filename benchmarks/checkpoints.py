@@ -16,7 +16,6 @@ the trainer's own Checkpoints:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -25,19 +24,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import machine
+from benchmarks import machine, record
 from trainer.checkpoints import Checkpoints
 from trainer.contract import Checkpointing
 from trainer.storage import JobPaths
 
-RESULTS = Path(__file__).parent / "results"
 # A variable of this many bytes, or what is left: as the layers of a network of some size.
 _VARIABLE = 4_000_000
 # Steps that say how long one takes.
@@ -179,16 +176,8 @@ def main() -> int:
             once(training)  # the first save makes threads and allocates
             runs[megabytes] = [once(training) for _ in range(arguments.repeats)]
         print(shown(summary(megabytes, runs[megabytes])), flush=True)
-    now = datetime.now(UTC)
-    document = {
-        "time": now.isoformat(timespec="seconds"),
-        "arguments": {**vars(arguments), "folder": str(arguments.folder or "")},
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        "rows": [summary(megabytes, found) for megabytes, found in runs.items()],
-        "runs": runs,
-    }
-    path = RESULTS / f"checkpoints-{now:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    rows = [summary(megabytes, found) for megabytes, found in runs.items()]
+    record.keep(record.dated("checkpoints"), vars(arguments), about, {"rows": rows, "runs": runs})
     return 0
 
 

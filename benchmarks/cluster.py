@@ -25,14 +25,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from google.protobuf import json_format
 
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.sites import on_own_cluster
 from benchmarks.start import WORKERS, medians, moments, since
 from controller.kubernetes.client import connected
@@ -42,7 +41,6 @@ from tests.cluster.commands import wait_until
 from tests.cluster.installed import NAMESPACE, Service
 from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
 
-RESULTS = Path(__file__).parent / "results"
 # Who submits many jobs: so many calls at a time.
 _CALLERS = 16
 _BOUND_S = 300.0
@@ -179,19 +177,10 @@ def main() -> int:
     for what, seconds in typical.items():
         print(f"{seconds:6.2f} s  {what}")
     print(json.dumps(taken, indent=1))
-    now = datetime.now(UTC)
-    document = {
-        "time": now.isoformat(),
-        "arguments": vars(arguments),
-        "machine": about | {"kubernetes": layout.KUBERNETES},
-        "medians": typical,
-        "starts": starts,
-        "taken_in": taken,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"cluster-{now:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(path.relative_to(RESULTS.parent.parent))
+    figures = {"medians": typical, "starts": starts, "taken_in": taken}
+    about["kubernetes"] = layout.KUBERNETES
+    path = record.keep(record.dated("cluster"), vars(arguments), about, figures)
+    print(path.relative_to(layout.PROJECT))
     return 0
 
 

@@ -13,28 +13,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
 
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.plane import clients
 from benchmarks.plane.controller import SOCKET
 from benchmarks.plane.pods import Reading
+from benchmarks.rates import percentile
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 _CALLERS = 64
 # Of a hung program only.
 _BOUND_S = 900.0
@@ -93,16 +90,6 @@ class Plane:
     def close(self) -> None:
         """End both."""
         self._processes.close()
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that a share of all values lies at or below.
-
-    >>> percentile([1, 2, 3, 4], 0.5)
-    2
-    """
-    ordered = sorted(values)
-    return ordered[max(0, -(-round(share * len(ordered) * 1000) // 1000) - 1)]
 
 
 async def until(holds: Callable[[], Any], what: str) -> None:
@@ -265,16 +252,8 @@ def main() -> int:
             figures = asyncio.run(measure(plane, arguments))
         finally:
             plane.close()
-    now = datetime.now(UTC)
-    document = {
-        "time": now.isoformat(timespec="seconds"),
-        "arguments": vars(arguments),
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        "took_s": time.monotonic() - began,
-        "figures": figures,
-    }
-    path = RESULTS / f"control_plane-{now:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    took = {"took_s": time.monotonic() - began, "figures": figures}
+    record.keep(record.dated("control_plane"), vars(arguments), about, took)
     return 0
 
 

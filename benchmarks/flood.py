@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,13 +20,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from benchmarks import machine
+from benchmarks import machine, record
+from benchmarks.rates import percentile
 from controller.access.callers import Caller
 from protos.taas.v1 import training_service_pb2 as pb
 from protos.taas.v1 import training_service_pb2_grpc
@@ -35,7 +34,6 @@ from protos.taas.v1.job_pb2 import CommandProgram, TrainingJobSpec
 from tests.api.world import NAMESPACE, create_request, job_name, served
 from tests.fakes import FakeAccess
 
-RESULTS = Path(__file__).parent / "results"
 _CONNECTIONS, _CALLS = 3, 100
 _TOKENS = {"ada": "a", "bob": "b"}
 _VERBS = ("create", "list", "get")
@@ -48,9 +46,10 @@ async def serve(folder: Path, jobs: int) -> None:
     access.rights = {(name, verb, "default", "") for name in _TOKENS for verb in _VERBS}
     async with served(folder, access=access) as world:
         for number in range(jobs):
-            request = create_request(f"job-{number}", suspend=True)
-            spec = request.training_job.spec
-            spec.CopyFrom(TrainingJobSpec(command=CommandProgram(words=["true"]), suspend=True))
+            request = create_request(f"job-{number}")
+            command = CommandProgram(words=["true"])
+            spec = TrainingJobSpec(command=command, workers=1, suspend=True)
+            request.training_job.spec.CopyFrom(spec)
             await world.client.CreateTrainingJob(request, metadata=_shown("bob"))
         sys.stdout.write(f"{world.address}\n")
         sys.stdout.flush()
@@ -113,12 +112,11 @@ def asked(address: str, seconds: float) -> list[float]:
 
 def summary(waits_ms: list[float]) -> dict[str, float]:
     """Median, 99th percentile and longest wait."""
-    ranked = sorted(waits_ms)
     return {
-        "calls": len(ranked),
-        "median_ms": statistics.median(ranked),
-        "p99_ms": ranked[int(len(ranked) * 0.99)],
-        "longest_ms": ranked[-1],
+        "calls": len(waits_ms),
+        "median_ms": statistics.median(waits_ms),
+        "p99_ms": percentile(waits_ms, 0.99),
+        "longest_ms": max(waits_ms),
     }
 
 
@@ -156,14 +154,8 @@ def main() -> int:
     for name in ("alone", "beside"):
         print(name, {key: round(value, 2) for key, value in results[name].items()})
     print("flood", results["flood"])
-    document = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "arguments": {"seconds": arguments.seconds, "jobs": arguments.jobs},
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        "results": results,
-    }
-    path = RESULTS / "flood.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    asked = {"seconds": arguments.seconds, "jobs": arguments.jobs}
+    record.keep("flood", asked, about, {"results": results})
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,3 +101,12 @@ def cpu_ms_for(rates: Sequence[Rate], examples: int, *, batch: int) -> float:
     """Return the CPU milliseconds that so many examples cost, all processes together; a step
     takes `batch`."""
     return statistics.median(rate.cpu_ms for rate in rates) * examples / batch
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share of all values lies at or below.
+
+    >>> percentile([1, 2, 3, 4], 0.5)
+    2
+    """
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

@@ -10,17 +10,14 @@ it; the moment of the fault is this process's.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.sites import sites
 from tests.faults import workers
 from tests.faults.cells import BACKENDS, KUBERNETES, Fault
@@ -30,7 +27,6 @@ from tests.faults.trial import ENDLESS, Wanted, gone, submitted
 from tests.faults.workers import BOUND_S, until
 from tests.service.world import Story, following
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = ("detection", "stop", "start", "restore", "recompute")
 CHOICES = (Fault.TRAINER_KILLED, Fault.TRAINER_FROZEN, Fault.POD_DELETED, Fault.AGENT_FROZEN)
 
@@ -106,16 +102,8 @@ def main() -> int:
         seconds = [each["seconds"] for each in found]
         parts = {part: statistics.median(each[part] for each in found) for part in PARTS}
         print(f"{fault}: median {statistics.median(seconds):.2f} s ({shown(parts)})")
-    now = datetime.now(UTC)
-    document = {
-        "time": now.isoformat(timespec="seconds"),
-        "arguments": vars(arguments),
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        "took_s": time.monotonic() - began,
-        "results": results,
-    }
-    path = RESULTS / f"recovery-{arguments.backend}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    figures = {"took_s": time.monotonic() - began, "results": results}
+    record.keep(f"recovery-{arguments.backend}", vars(arguments), about, figures)
     return 0
 
 

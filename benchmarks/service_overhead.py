@@ -12,20 +12,18 @@ that agents and controller do meanwhile are. CPU seconds a step of all processes
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.bare_loop import STEPS_A_CALL
 from benchmarks.pairs import LONGEST_TURN_S, WHY_SHORT, Comparison, Contender, Plan, compare
 from benchmarks.rates import Block, Spread
@@ -35,7 +33,6 @@ from benchmarks.sides.scratch import DEMO, ROOT, prepared
 from benchmarks.sides.service import Service
 from benchmarks.turns import Side
 
-RESULTS = ROOT / "benchmarks/results"
 WORKERS = 2
 # Epochs of the job: more than any run of this makes; both sides are ended when all is measured.
 _ENDLESS = 10_000
@@ -119,13 +116,7 @@ def main() -> int:
         raise SystemExit(f"a side failed: {failure}") from failure
     checkpoints, _ = found.checkpoints
     figures = report(found.blocks, checkpoints, about)
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"service_overhead-{now:%Y%m%dT%H%M%SZ}.json"
-    document = {
-        "time": now.isoformat(),
-        "arguments": vars(arguments),
-        "machine": about,
+    found_all = {
         **figures,
         "checkpoints": checkpoints,
         "memory_mib": dict(zip(("service", "bare"), found.memory_mib, strict=True)),
@@ -139,7 +130,7 @@ def main() -> int:
             for block in found.blocks
         ],
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    path = record.keep(record.dated("service_overhead"), vars(arguments), about, found_all)
     print(f"{path.relative_to(ROOT)} after {time.monotonic() - began:.0f} s")
     return 0
 

@@ -9,24 +9,20 @@ job's first step. Warm: the service is up and has run a job before; from the cal
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import taas
-from benchmarks import machine
+from benchmarks import machine, record
 from protos.taas.v1.job_pb2 import PHASE_RUNNING, PHASE_STARTING
 from taas.service import LocalService
 from tests.service.world import TASK
 
-RESULTS = Path(__file__).parent / "results"
 WORKERS = 2
 
 
@@ -98,16 +94,9 @@ def main() -> int:
         print(f"{kind}, median of {len(starts)}:")
         for what, seconds in medians(starts).items():
             print(f"{seconds:6.2f} s  {what}")
-    now = datetime.now(UTC)
-    document = {
-        "time": now.isoformat(timespec="seconds"),
-        "machine": about | {"load_average_at_end": os.getloadavg()},
-        "medians": {"cold": medians(cold), "warm": medians(warm)},
-        "cold": cold,
-        "warm": warm,
-    }
-    path = RESULTS / f"start-{now:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    typical = {"cold": medians(cold), "warm": medians(warm)}
+    figures = {"medians": typical, "cold": cold, "warm": warm}
+    record.keep(record.dated("start"), vars(arguments), about, figures)
     return 0
 
 

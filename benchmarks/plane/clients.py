@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-import io
-import tarfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -16,15 +12,10 @@ import grpc
 
 from protos.taas.v1 import job_pb2, training_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
+from tests.api.world import NAMESPACE, archive, job_name
 
-PARENT = "namespaces/default"
 # Streams of one connection; a server takes 256.
 _STREAMS = 200
-
-
-def name_of(job: str) -> str:
-    """The resource name of a job."""
-    return f"{PARENT}/trainingJobs/{job}"
 
 
 @asynccontextmanager
@@ -40,14 +31,8 @@ async def stubs(target: str, number: int) -> AsyncIterator[list[Any]]:
 
 def upload(target: str) -> job_pb2.Source:
     """Upload a small program, and return its description."""
-    packed, text = io.BytesIO(), b"def task(params): ...\n"
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        entry = tarfile.TarInfo("task.py")
-        entry.size = len(text)
-        tar.addfile(entry, io.BytesIO(text))
-    data = gzip.compress(packed.getvalue(), mtime=0)
-    source = job_pb2.Source(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-    header = pb.UploadSourceHeader(parent=PARENT, source=source)
+    data, source = archive()
+    header = pb.UploadSourceHeader(parent=NAMESPACE, source=source)
     parts = [pb.UploadSourceRequest(header=header), pb.UploadSourceRequest(data=data)]
     with grpc.insecure_channel(target) as channel:
         training_service_pb2_grpc.TrainingServiceStub(channel).UploadSource(iter(parts))
@@ -75,7 +60,7 @@ async def submit(
                 suspend=held,
             )
             request = pb.CreateTrainingJobRequest(
-                parent=PARENT, training_job_id=job, training_job=job_pb2.TrainingJob(spec=spec)
+                parent=NAMESPACE, training_job_id=job, training_job=job_pb2.TrainingJob(spec=spec)
             )
             began = time.monotonic()
             await stub.CreateTrainingJob(request)
@@ -92,7 +77,7 @@ async def running(target: str) -> int:
     async with stubs(target, 1) as (stub,):
         while True:
             request = pb.ListTrainingJobsRequest(
-                parent=PARENT, page_size=1000, page_token=token, filter="phase=RUNNING"
+                parent=NAMESPACE, page_size=1000, page_token=token, filter="phase=RUNNING"
             )
             answer = await stub.ListTrainingJobs(request)
             count, token = count + len(answer.training_jobs), answer.next_page_token
@@ -106,7 +91,7 @@ async def resume(target: str, jobs: Sequence[str]) -> dict[str, float]:
     async with stubs(target, 1) as (stub,):
         for job in jobs:
             began[job] = time.time()
-            await stub.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=name_of(job)))
+            await stub.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=job_name(job)))
     return began
 
 
@@ -132,7 +117,7 @@ class Watchers:
         cursor = ""
         while True:
             request = pb.WatchTrainingJobRequest(
-                name=name_of(job), cursor=cursor, from_now=not cursor
+                name=job_name(job), cursor=cursor, from_now=not cursor
             )
             with suppress(grpc.aio.AioRpcError):
                 async for answer in stub.WatchTrainingJob(request):
