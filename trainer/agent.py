@@ -161,15 +161,20 @@ class Agent:
         self._checkpoint: history_pb2.Record | None = None
         self._step = 0
         self._leaving = asyncio.Event()
+        self._exit_code = 0
 
-    async def run(self) -> None:
-        """Work until released or told to end by a signal; no process is left then."""
+    async def run(self) -> int:
+        """Work until released or told to end by a signal; no process is left then.
+
+        Returns the exit code: 0 after a release; 128 and the signal's number after a signal,
+        since the kubelet forgets why it evicted a pod (1.34) whose container ends with 0.
+        """
         lifeline.adopt_orphans()
         self._children.watch()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(_started_threads())
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
         if self._warm:
             self._launcher.take(self._warm)
         self._launcher.warm_up()
@@ -185,6 +190,7 @@ class Agent:
             await self._children.end_descendants()
             self._reservation.release()
             self._worker_log.close()
+        return self._exit_code
 
     async def _until_leaving(self, link: asyncio.Task[None]) -> None:
         """Wait until it is time to leave and no trainer runs. A fault of the agent itself is
@@ -338,11 +344,12 @@ class Agent:
 
     # How it ends.
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
         if self._leaving.is_set():
             _log.info("asked to end a second time; the trainer is killed")
             self._leave(lambda run: run.kill())
             return
+        self._exit_code = 128 + number
         grace_s = self._settings.grace_s
         kept_s = min(grace_s * _REPORT_SHARE, _REPORT_MOST_S)
         _log.info("asked to end; the trainer has %.1f s to save", grace_s - kept_s)
@@ -387,12 +394,11 @@ def main(
         _log.error("%s", error)
         return 2
 
-    async def work() -> None:
+    async def work() -> int:
         # Made inside the loop that its parts belong to.
-        await Agent(settings, env, entry=entry, preload=preload, warm=warm).run()
+        return await Agent(settings, env, entry=entry, preload=preload, warm=warm).run()
 
-    asyncio.run(work())
-    return 0
+    return asyncio.run(work())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from protos.taas.v1 import worker_service_pb2 as wire
 from trainer import stopped
 from trainer.contract import ENV_POD_UID, Reason
 
+# With 0 the kubelet would call an evicted pod Succeeded and forget why it was evicted.
+TOLD_TO_END = 128 + signal.SIGTERM
+
 
 async def test_hello_says_who_and_where(controller: Controller, start_worker: StartWorker) -> None:
     await start_worker()
@@ -347,7 +350,7 @@ async def test_sigterm_of_the_agent_saves_reports_and_leaves(
     controller.order(start=worker.start(1, "save_on_term"))
     await worker.number("pid")
     worker.process.send_signal(signal.SIGTERM)
-    assert await worker.left() == 0
+    assert await worker.left() == TOLD_TO_END
     assert (await controller.exited(1)).outcome == wire.OUTCOME_SAVED
 
 
@@ -359,7 +362,7 @@ async def test_a_deaf_trainer_is_killed_within_the_pods_grace(
     controller.order(start=worker.start(1, "ignore_term"))
     await worker.number("pid")
     worker.process.send_signal(signal.SIGTERM)
-    assert await worker.left() == 0
+    assert await worker.left() == TOLD_TO_END
     assert (await controller.exited(1)).outcome == wire.OUTCOME_STOPPED
 
 
@@ -374,7 +377,7 @@ async def test_a_second_sigterm_does_not_wait(
     # Signals that wait together are one, so the second is sent when the first has been heard.
     await controller.beat(lambda beat: beat.step == 4)
     worker.process.send_signal(signal.SIGTERM)
-    assert await worker.left() == 0
+    assert await worker.left() == TOLD_TO_END
     assert (await controller.exited(1)).outcome == wire.OUTCOME_STOPPED
 
 
