@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from controller.errors import InvalidJob
@@ -29,7 +30,7 @@ class WatchCursor:
 
     def encode(self) -> str:
         """Return the cursor as text."""
-        return _encode([self.uid, self.entry, self.generation, self.records])
+        return _encoded(self)
 
     @staticmethod
     def decode(text: str, uid: str) -> WatchCursor:
@@ -41,6 +42,12 @@ class WatchCursor:
                 _check_owner(owner, uid)
                 return WatchCursor(uid, entry, generation, records)
         raise InvalidJob("cursor", f"{text[:80]!r} is not a watch cursor; {_REMEDY}")
+
+
+@lru_cache(maxsize=1024)
+def _encoded(cursor: WatchCursor) -> str:
+    """Return a cursor as text. All watchers of a job are given the same ones at a time."""
+    return _encode([cursor.uid, cursor.entry, cursor.generation, cursor.records])
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,11 @@ class History:
             if job.uid != cursor.uid:
                 return
             standing = _standing(job, live)
-            told = False
-            async for event, behind in self._pass(job, live, cursor, look=standing != exhausted):
-                told, cursor = True, behind
+            look = standing != exhausted
+            async for event, behind in self._pass(job, live, cursor, look=look):
+                cursor = behind
                 yield event
             exhausted = standing
-            if told:
-                continue
             if job.status.phase.final and job.status.last_event <= cursor.entry:
                 return
             await live.signal.wait(version)
@@ -69,14 +67,16 @@ class History:
     ) -> AsyncIterator[tuple[history_pb2.Event, WatchCursor]]:
         """Yield what is new, by time as far as both sources reach, with the cursor after each.
         Unless told to look into storage, it is known to have no more."""
-        entries = list(await self._store.entries(job, cursor.entry))
+        entries: list[LogEntry] = []
+        if job.status.last_event > cursor.entry:
+            entries += await self._store.entries(job, cursor.entry)
         async for record, advanced in self._records(job, live, cursor, look=look):
             while entries and _time(entries[0]) <= _record_time(record):
                 entry = entries.pop(0)
-                advanced = replace(advanced, entry=entry.number)
                 cursor = replace(cursor, entry=entry.number)
                 yield wire_store.entry_to_event(entry, cursor.encode()), cursor
-            cursor = replace(advanced, entry=cursor.entry)
+            same = advanced.entry == cursor.entry
+            cursor = advanced if same else replace(advanced, entry=cursor.entry)
             yield _record_event(record, cursor), cursor
         for entry in entries:
             cursor = replace(cursor, entry=entry.number)

@@ -43,11 +43,23 @@ class CountingStorage(FolderStorage):
         return await super().read_log(job, worker, offset, limit)
 
 
+class CountingStore(FakeStore):
+    """A store that counts how often the event log is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def entries(self, job: Job, after: int) -> tuple[LogEntry, ...]:
+        self.reads += 1
+        return await super().entries(job, after)
+
+
 class World:
     """A job, and what its chief and the controller do."""
 
     def __init__(self, root: Path) -> None:
-        self.store = FakeStore()
+        self.store = CountingStore()
         self.storage = CountingStorage(root)
         self.live = Live()
         self.job = a_job()
@@ -114,6 +126,20 @@ async def test_a_watcher_who_was_told_all_reads_nothing(world: World) -> None:
         await world.becomes(running(), told=True)
         assert (await anext(watching)).HasField("state")
     assert world.storage.reads == before
+
+
+async def test_the_event_log_is_read_when_there_is_more_in_it(world: World) -> None:
+    await world.becomes(running(), told=True)
+    watching = world.watch()
+    assert (await anext(watching)).HasField("state")
+    assert world.store.reads == 1
+    for index in range(5):
+        world.record(index)
+        assert await steps(watching, 1) == [(1, index)]
+    assert world.store.reads == 1
+    await world.becomes(running(), told=True)
+    assert (await anext(watching)).HasField("state")
+    assert world.store.reads == 2
 
 
 async def test_after_a_restart_what_is_stored_is_read_once(world: World) -> None:
