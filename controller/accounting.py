@@ -26,8 +26,8 @@ def kept(scene: Scene) -> Status:
     """Return the status that was decided, with its books brought up to date."""
     status, now = scene.job.status, scene.now
     ledger = _interrupted(scene, status.ledger)
-    ledger = ledger.turned(_part(scene), now)
-    return replace(status, ledger=_counted(scene, ledger))
+    ledger = _counted(scene, ledger.turned(_part(scene), now))
+    return status if ledger == status.ledger else replace(status, ledger=ledger)
 
 
 def _interrupted(scene: Scene, ledger: Ledger) -> Ledger:

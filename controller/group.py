@@ -85,7 +85,7 @@ class Look:
 def look(job: Job, seen: Seen, now: datetime) -> dict[int, Look]:
     """Return a look at every wanted worker and every member of a generation that may run."""
     status = job.status
-    members = () if status.generation_ended else status.members
+    members = frozenset(() if status.generation_ended else status.members)
     pods = {p.index: p for p in seen.pods}
     agents = {m.index: m for m in seen.members}
     before = {w.index: w for w in status.workers}

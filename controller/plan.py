@@ -58,9 +58,9 @@ def _kept_up(
     job: Job, pods: tuple[PodSeen, ...], refused: tuple[RefusedSeen, ...], now: datetime
 ) -> Plan:
     """Replace what was lost, create what is missing, remove what is too much."""
-    broken = [p for p in pods if _broken(job.status, p)]
+    broken = _broken(job.status, pods)
     killed = [p for p in broken if now >= _replaceable_at(p)]
-    surplus = [p for p in pods if _surplus(job, p) and p not in killed]
+    surplus = [p for p in _surplus(job, pods) if p not in killed]
     delete = sorted([*killed, *surplus], key=lambda p: p.index)
     missing = _missing(job, pods)
     held = {r.index: _asked_again_at(r) for r in refused if r.index in missing}
@@ -80,25 +80,25 @@ def _names(pods: tuple[PodSeen, ...] | list[PodSeen]) -> tuple[str, ...]:
     return tuple(p.name for p in pods if not p.deleting)
 
 
-def _members(status: Status) -> tuple[int, ...]:
-    return () if status.generation_ended else status.members
+def _members(status: Status) -> frozenset[int]:
+    return frozenset(() if status.generation_ended else status.members)
 
 
-def _is_done(status: Status, index: int) -> bool:
-    """True for a member that has completed the training while others still end theirs."""
-    states = {w.index: w.state for w in status.workers}
-    return index in _members(status) and states.get(index) is WorkerState.DONE
+def _done(status: Status) -> frozenset[int]:
+    """Return the members that have completed the training while others still end theirs."""
+    done = (w.index for w in status.workers if w.state is WorkerState.DONE)
+    return _members(status).intersection(done)
 
 
 def _ended(pod: PodSeen) -> bool:
     return pod.phase in (PodPhase.FAILED, PodPhase.SUCCEEDED)
 
 
-def _broken(status: Status, pod: PodSeen) -> bool:
-    if _is_done(status, pod.index):
-        return False
+def _broken(status: Status, pods: tuple[PodSeen, ...]) -> list[PodSeen]:
+    """Return the pods that no training can go on in."""
+    done = _done(status)
     lost = {w.pod for w in status.workers if w.state is WorkerState.LOST and w.pod}
-    return _ended(pod) or pod.name in lost
+    return [p for p in pods if p.index not in done and (_ended(p) or p.name in lost)]
 
 
 def _replaceable_at(pod: PodSeen) -> datetime:
@@ -112,9 +112,10 @@ def _asked_again_at(refused: RefusedSeen) -> datetime:
     return refused.at + timedelta(seconds=wait_s)
 
 
-def _surplus(job: Job, pod: PodSeen) -> bool:
-    """True for a worker that is not wanted; one that is still a member is left alone."""
-    return pod.index not in _wanted(job) and pod.index not in _members(job.status)
+def _surplus(job: Job, pods: tuple[PodSeen, ...]) -> list[PodSeen]:
+    """Return the pods of workers that are not wanted; one that is still a member is left alone."""
+    kept = _members(job.status).union(_wanted(job))
+    return [p for p in pods if p.index not in kept]
 
 
 def _wanted(job: Job) -> tuple[int, ...]:
@@ -126,8 +127,8 @@ def _wanted(job: Job) -> tuple[int, ...]:
 def _missing(job: Job, pods: tuple[PodSeen, ...]) -> tuple[int, ...]:
     if job.spec.suspend or job.spec.cancel:
         return ()
-    present = {p.index for p in pods}
-    return tuple(i for i in _wanted(job) if i not in present and not _is_done(job.status, i))
+    there = _done(job.status).union(p.index for p in pods)
+    return tuple(i for i in _wanted(job) if i not in there)
 
 
 def _expires_at(job: Job) -> datetime | None:

@@ -77,7 +77,11 @@ class Scene:
 
     def with_status(self, **changes: Any) -> Scene:
         """Return the scene with other values in its job's status."""
-        status = replace(self.job.status, **changes)
+        before = self.job.status
+        # In most passes nothing changes, and to compare is much cheaper than to make anew.
+        if all(getattr(before, name) == value for name, value in changes.items()):
+            return self
+        status = replace(before, **changes)
         return replace(self, job=replace(self.job, status=status))
 
     def to(self, phase: Phase, message: str) -> Scene:
