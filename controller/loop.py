@@ -25,7 +25,7 @@ from controller.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-_RECONCILERS = 4
+_RECONCILERS = 32
 # Jobs whose files are removed at a time, of one claim: it may be slow, and others are waiting.
 _FORGOTTEN_AT_ONCE = 4
 _FIRST_BACKOFF_S = 0.2
@@ -38,7 +38,7 @@ class WorkQueue:
     def __init__(self) -> None:
         self._due: dict[JobKey, float] = {}
         self._heap: list[tuple[float, JobKey]] = []
-        self._taken: set[JobKey] = set()
+        self._taken: dict[JobKey, float] = {}  # and how late each was
         self._waiting: dict[JobKey, float] = {}
         self._changed = asyncio.Event()
 
@@ -60,7 +60,7 @@ class WorkQueue:
             if wait_s is not None and wait_s <= 0:
                 _, key = heapq.heappop(self._heap)
                 del self._due[key]
-                self._taken.add(key)
+                self._taken[key] = -wait_s
                 return key
             try:
                 async with asyncio.timeout(wait_s):
@@ -68,9 +68,13 @@ class WorkQueue:
             except TimeoutError:
                 continue
 
+    def late_s(self, key: JobKey) -> float:
+        """Return how many seconds after its time a key that is taken was handed out."""
+        return self._taken[key]
+
     def done(self, key: JobKey) -> None:
         """Give a key back; what was asked meanwhile counts now."""
-        self._taken.discard(key)
+        self._taken.pop(key, None)
         at = self._waiting.pop(key, None)
         if at is not None:
             self.add(key, max(0.0, at - asyncio.get_running_loop().time()))
@@ -116,6 +120,7 @@ class Loop:
     def __init__(self, world: World, queue: WorkQueue) -> None:
         self._world = world
         self._queue = queue
+        self._turn = asyncio.Lock()
         self._failures: dict[JobKey, int] = {}
         self._forgetting: WeakValueDictionary[tuple[str, str], asyncio.Semaphore]
         self._forgetting = WeakValueDictionary()  # by namespace and claim
@@ -136,9 +141,17 @@ class Loop:
             self._queue.add(key)
 
     async def _reconciler(self, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            key = await self._queue.take()
+            async with self._turn:
+                # A pass that writes nothing waits for nothing: a thousand of them, as after a
+                # start, would keep everybody else waiting. So one begins in a turn of the event
+                # loop, however many wait for the store.
+                await asyncio.sleep(0)
+                key = await self._queue.take()
+            began = loop.time()
             ended = await self._guarded(key, self._pass(key))
+            self._world.metrics.passed(self._queue.late_s(key), loop.time() - began)
             if ended is None:
                 self._queue.done(key)
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -24,13 +24,21 @@ _REASONS = frozenset(v for k, v in vars(Reason).items() if k.isupper() and isins
 _OTHER_REASON = "Other"
 # A warm restart takes one or two seconds, one that waits for a node or for room takes minutes.
 _COST_BUCKETS = (0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 900)
+# A pass takes a millisecond, and one with a write as long as the store; a controller that has too
+# much to do comes to it seconds late.
+_PASS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+def _nobody() -> int:
+    return 0
 
 
 class Metrics(Collector):
-    """All metrics, in a registry of their own."""
+    """All metrics, in a registry of their own. `agents` says how many are connected."""
 
-    def __init__(self) -> None:
+    def __init__(self, agents: Callable[[], int] = _nobody) -> None:
         self.registry = CollectorRegistry()
+        self._agents = agents
         self._jobs: dict[JobKey, Status] = {}  # those that are not final
         self._restarts = Counter(
             "taas_restarts",
@@ -51,7 +59,24 @@ class Metrics(Collector):
             buckets=_COST_BUCKETS,
             registry=self.registry,
         )
+        self._late = Histogram(
+            "taas_pass_delay_seconds",
+            "Seconds from the moment that a job is to be looked at until it is.",
+            buckets=_PASS_BUCKETS,
+            registry=self.registry,
+        )
+        self._passes = Histogram(
+            "taas_pass_seconds",
+            "Seconds that it takes to look at a job, its writes included.",
+            buckets=_PASS_BUCKETS,
+            registry=self.registry,
+        )
         self.registry.register(self)
+
+    def passed(self, late_s: float, seconds: float) -> None:
+        """Take in that a job was looked at: how late, and for how long."""
+        self._late.observe(late_s)
+        self._passes.observe(seconds)
 
     def looked(self, before: Status, job: Job) -> None:
         """Take in what a pass has made of a job's status."""
@@ -97,10 +122,14 @@ class Metrics(Collector):
             labels=["namespace", "job"],
         )
         for key, status in jobs:
+            if status.started is None:
+                continue  # Thousands may be waiting, and there is nothing to tell of them.
             labels = [key.namespace, key.name]
             useful.add_metric(labels, goodput(status))
             failing.add_metric(labels, float(status.storage_trouble is not None))
-        yield from (phases, useful, failing)
+        agents = GaugeMetricFamily("taas_agents", "Agents of workers that are connected.")
+        agents.add_metric([], self._agents())
+        yield from (agents, phases, useful, failing)
 
     def _spent(self, namespace: str, part: str, seconds: float) -> None:
         if seconds > 0:

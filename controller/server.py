@@ -114,7 +114,7 @@ async def serving(
     live = Live()
     queue = WorkQueue()
     workers = Workers(live, queue.add)
-    metrics = Metrics()
+    metrics = Metrics(workers.connected)
     world = World(
         store,
         cluster,

@@ -50,6 +50,10 @@ class Workers:
         self._members: dict[str, dict[int, MemberSeen]] = {}
         self._connections: dict[tuple[str, int], Connection] = {}
 
+    def connected(self) -> int:
+        """Return how many agents are connected."""
+        return len(self._connections)
+
     def members(self, uid: str) -> tuple[MemberSeen, ...]:
         """Return what is known of a job's workers, by index."""
         return tuple(m for _, m in sorted(self._members.get(uid, {}).items()))

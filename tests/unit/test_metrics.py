@@ -55,6 +55,31 @@ def test_gauges_are_of_jobs_that_go_on() -> None:
     assert value(metrics, "taas_job_goodput_ratio", job="job") is None
 
 
+def test_a_job_that_never_started_is_counted_and_no_more() -> None:
+    metrics = looked(replace(AFTER, phase=Phase.PENDING, started=None))
+    assert value(metrics, "taas_jobs", phase="Pending") == 1
+    assert value(metrics, "taas_job_goodput_ratio", job="job") is None
+    assert value(metrics, "taas_job_storage_failing", job="job") is None
+
+
+def test_passes_are_timed() -> None:
+    metrics = Metrics()
+    metrics.passed(0.004, 0.3)
+    metrics.passed(0.006, 0.1)
+    sample = metrics.registry.get_sample_value
+    assert sample("taas_pass_delay_seconds_bucket", {"le": "0.005"}) == 1
+    assert sample("taas_pass_delay_seconds_count") == 2
+    assert sample("taas_pass_seconds_sum") == pytest.approx(0.4)
+
+
+def test_agents_are_counted_when_asked_for() -> None:
+    connected = [1, 2, 3]
+    metrics = Metrics(lambda: len(connected))
+    assert metrics.registry.get_sample_value("taas_agents") == 3
+    connected.pop()
+    assert metrics.registry.get_sample_value("taas_agents") == 2
+
+
 def fetched(url: str) -> str:
     with urllib.request.urlopen(url) as answer:
         return str(answer.read().decode())

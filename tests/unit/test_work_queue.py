@@ -54,3 +54,13 @@ async def test_several_takers_share_the_keys() -> None:
     queue.add(A)
     queue.add(B)
     assert set(await asyncio.gather(*takers)) == {A, B}
+
+
+async def test_a_key_that_is_taken_tells_how_late_it_was() -> None:
+    queue = WorkQueue()
+    queue.add(A)
+    await asyncio.sleep(0.05)
+    queue.add(B)
+    for key in (A, B):
+        assert await queue.take() == key
+    assert queue.late_s(A) >= 0.05 > queue.late_s(B) >= 0
