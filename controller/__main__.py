@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import signal
 import sys
 from contextlib import suppress
 
-from controller import run_local
+from controller import process, run_local
 from controller.config import KubernetesConfig, LocalConfig, parse_arguments
 from controller.errors import TaasError
 
@@ -29,20 +28,13 @@ async def _run(config: LocalConfig | KubernetesConfig) -> None:
         await running
 
 
-def _allow_many_connections() -> None:
-    """Take as many file descriptors as the system gives: each connection needs one, and the usual
-    thousand is soon used up."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def main() -> int:
     """Run the controller and return its exit code."""
     config = parse_arguments(sys.argv[1:])
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    _allow_many_connections()
+    process.prepare()
     try:
         asyncio.run(_run(config))
     except TaasError as error:
