@@ -255,10 +255,13 @@ def _find(connection: sqlite3.Connection, key: JobKey) -> Row | None:
 def _check_same(connection: sqlite3.Connection, job: Job) -> None:
     """Raise Conflict unless the stored job is at the same version, and JobNotFound if it is not
     there."""
-    row = _find(connection, job.key)
+    row = connection.execute(
+        "SELECT version, uid FROM jobs WHERE namespace = ? AND name = ?",
+        (job.key.namespace, job.key.name),
+    ).fetchone()
     if row is None:
         raise JobNotFound(str(job.key))
-    version, _, uid = row
+    version, uid = row
     if (str(version), uid) != (job.version, job.uid):
         raise Conflict(f"{job.key} is at version {version}, not {job.version or 'any'}")
 
@@ -300,6 +303,8 @@ def _conditions(wanted: ListFilter) -> tuple[builtins.list[str], builtins.list[s
 
 
 def _append(connection: sqlite3.Connection, uid: str, entries: Sequence[LogEntry]) -> None:
+    if not entries:
+        return
     (last,) = connection.execute(
         "SELECT COALESCE(MAX(number), 0) FROM entries WHERE uid = ?", (uid,)
     ).fetchone()
