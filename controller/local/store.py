@@ -6,7 +6,6 @@ before its writer is answered. Nobody else writes to the file: see StateLock.
 
 from __future__ import annotations
 
-import builtins
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -15,44 +14,12 @@ from pathlib import Path
 
 from controller import paging, wire_store
 from controller.changes import Changes
-from controller.errors import ClusterUnavailable, Conflict, JobExists, JobNotFound
+from controller.errors import ClusterUnavailable, JobExists, JobNotFound
+from controller.local import rows
 from controller.local.copies import Copies, Row
-from controller.local.database import Database, Schema
+from controller.local.database import Database
 from controller.model import Job, JobKey, LogEntry, Spec, Status
 from controller.ports import ListFilter, Page
-
-# number orders jobs by arrival; AUTOINCREMENT never gives one out twice, so that a page token
-# made from it stays good when jobs go. phase and labels are copies out of the document, for
-# filters.
-_SCHEMA = Schema(
-    1,
-    """
-    CREATE TABLE jobs (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        namespace TEXT NOT NULL,
-        name TEXT NOT NULL,
-        uid TEXT NOT NULL UNIQUE,
-        version INTEGER NOT NULL,
-        phase TEXT NOT NULL,
-        document TEXT NOT NULL,
-        UNIQUE (namespace, name)
-    );
-    CREATE TABLE labels (
-        uid TEXT NOT NULL,
-        key TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (uid, key)
-    ) WITHOUT ROWID;
-    CREATE TABLE entries (
-        uid TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        document TEXT NOT NULL,
-        PRIMARY KEY (uid, number)
-    ) WITHOUT ROWID;
-    """,
-)
-
-_COLUMNS = "version, document, uid"
 
 
 def _utc_now() -> datetime:
@@ -66,7 +33,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, *, now: Callable[[], datetime] = _utc_now) -> None:
-        self._database = Database(path, _SCHEMA)
+        self._database = Database(path, rows.SCHEMA)
         self._now = now
         self._changes = Changes()
         self._copies = Copies(self._job)
@@ -89,7 +56,7 @@ class SqliteStore:
         stored = replace(job, version="1")
 
         def change(connection: sqlite3.Connection) -> Job:
-            if _find(connection, job.key) is not None:
+            if rows.find(connection, job.key) is not None:
                 raise JobExists(str(job.key))
             connection.execute(
                 "INSERT INTO jobs (namespace, name, uid, version, phase, document)"
@@ -116,7 +83,7 @@ class SqliteStore:
     async def list(self, wanted: ListFilter, page_size: int, token: str) -> Page:
         """Return a page of jobs, newest first. Raises InvalidJob("pageToken") on a bad token."""
         before = paging.position(token, wanted)
-        where, values = _conditions(wanted)
+        where, values = rows.conditions(wanted)
         if before is not None:
             where, values = [*where, "number < ?"], [*values, before]
         select = (
@@ -124,30 +91,30 @@ class SqliteStore:
             " ORDER BY number DESC LIMIT ?"
         )
         # One more than wanted tells whether there is another page.
-        rows = await self._database.read(
+        found = await self._database.read(
             lambda connection: connection.execute(select, (*values, page_size + 1)).fetchall()
         )
-        shown = rows[:page_size]
-        more = len(rows) > len(shown) and shown
+        shown = found[:page_size]
+        more = len(found) > len(shown) and shown
         next_token = paging.token(shown[-1][0], wanted) if more else ""
         # What the query saw is in the copy by now, and of some jobs what came after it.
-        found = (self._copies.find(JobKey(namespace, name)) for _, namespace, name in shown)
-        return Page(tuple(job for job in found if job is not None), next_token)
+        jobs = (self._copies.find(JobKey(namespace, name)) for _, namespace, name in shown)
+        return Page(tuple(job for job in jobs if job is not None), next_token)
 
     async def keys(self) -> tuple[JobKey, ...]:
         """Return the keys of all jobs."""
-        rows = await self._database.read(
+        found = await self._database.read(
             lambda connection: connection.execute("SELECT namespace, name FROM jobs").fetchall()
         )
-        return tuple(JobKey(namespace, name) for namespace, name in rows)
+        return tuple(JobKey(namespace, name) for namespace, name in found)
 
     async def put_spec(self, job: Job, spec: Spec) -> Job:
         """Replace the spec if the stored version is still job's. Raises Conflict, JobNotFound."""
         fresh = replace(self._copies.job(job.key), spec=spec)
 
         def change(connection: sqlite3.Connection) -> Job:
-            _check_same(connection, job)
-            return _replaced(connection, fresh)
+            rows.check_same(connection, job)
+            return rows.replaced(connection, fresh)
 
         return await self._write(change)
 
@@ -158,9 +125,9 @@ class SqliteStore:
         fresh = replace(self._copies.job(job.key), status=status)
 
         def change(connection: sqlite3.Connection) -> Job:
-            _check_same(connection, job)
-            stored = _replaced(connection, fresh)
-            _append(connection, job.uid, entries)
+            rows.check_same(connection, job)
+            stored = rows.replaced(connection, fresh)
+            rows.append(connection, job.uid, entries)
             return stored
 
         return await self._write(change)
@@ -169,13 +136,13 @@ class SqliteStore:
         """Record that deletion was asked for; a second call changes nothing. Raises JobNotFound."""
 
         def change(connection: sqlite3.Connection) -> Job:
-            row = _find(connection, key)
+            row = rows.find(connection, key)
             if row is None:
                 raise JobNotFound(str(key))
             job = self._job(row)
             if job.deleting is not None:
                 return job
-            return _replaced(connection, replace(job, deleting=self._now()))
+            return rows.replaced(connection, replace(job, deleting=self._now()))
 
         return await self._write(change)
 
@@ -194,14 +161,14 @@ class SqliteStore:
 
     async def entries(self, job: Job, after: int) -> tuple[LogEntry, ...]:
         """Return the event log after that number, oldest first."""
-        rows = await self._database.read(
+        found = await self._database.read(
             lambda connection: connection.execute(
                 "SELECT document FROM entries WHERE uid = ? AND number > ? ORDER BY number",
                 (job.uid, after),
             ).fetchall()
         )
         try:
-            return tuple(wire_store.entry_from_json(document) for (document,) in rows)
+            return tuple(wire_store.entry_from_json(document) for (document,) in found)
         except ValueError as error:
             raise self._unreadable(f"event log of {job.key}", error) from error
 
@@ -215,12 +182,12 @@ class SqliteStore:
 
     async def _load(self) -> None:
         """Copy what is in the file."""
-        rows = await self._database.read(
+        found = await self._database.read(
             lambda connection: connection.execute(
-                f"SELECT namespace, name, phase, {_COLUMNS} FROM jobs"
+                f"SELECT namespace, name, phase, {rows.COLUMNS} FROM jobs"
             ).fetchall()
         )
-        self._copies.load((JobKey(*row[:2]), row[2], row[3:]) for row in rows)
+        self._copies.load((JobKey(*row[:2]), row[2], row[3:]) for row in found)
 
     async def _write(self, change: Callable[[sqlite3.Connection], Job]) -> Job:
         """Commit a change of one job and return the job as it is then."""
@@ -243,75 +210,3 @@ class SqliteStore:
             f"{self._database.path}: the {what} cannot be read ({error}); use the version of "
             "taas that wrote it, or put a copy of the file back"
         )
-
-
-def _find(connection: sqlite3.Connection, key: JobKey) -> Row | None:
-    row: Row | None = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE namespace = ? AND name = ?", (key.namespace, key.name)
-    ).fetchone()
-    return row
-
-
-def _check_same(connection: sqlite3.Connection, job: Job) -> None:
-    """Raise Conflict unless the stored job is at the same version, and JobNotFound if it is not
-    there."""
-    row = connection.execute(
-        "SELECT version, uid FROM jobs WHERE namespace = ? AND name = ?",
-        (job.key.namespace, job.key.name),
-    ).fetchone()
-    if row is None:
-        raise JobNotFound(str(job.key))
-    version, uid = row
-    if (str(version), uid) != (job.version, job.uid):
-        raise Conflict(f"{job.key} is at version {version}, not {job.version or 'any'}")
-
-
-def _replaced(connection: sqlite3.Connection, job: Job) -> Job:
-    """Store another state of a job that is at the version it has, as the next version."""
-    stored = replace(job, version=str(int(job.version) + 1))
-    connection.execute(
-        "UPDATE jobs SET version = ?, phase = ?, document = ? WHERE uid = ?",
-        (
-            int(stored.version),
-            stored.status.phase.value,
-            wire_store.job_to_json(stored),
-            stored.uid,
-        ),
-    )
-    return stored
-
-
-def _conditions(wanted: ListFilter) -> tuple[builtins.list[str], builtins.list[str | int]]:
-    """Return the terms of a WHERE clause and their values."""
-    where: builtins.list[str] = []
-    values: builtins.list[str | int] = []
-    if wanted.namespace is not None:
-        where.append("namespace = ?")
-        values.append(wanted.namespace)
-    if wanted.phases:
-        where.append(f"phase IN ({', '.join('?' * len(wanted.phases))})")
-        values.extend(sorted(wanted.phases))
-    if wanted.name_prefix:
-        where.append("substr(name, 1, ?) = ?")
-        values.extend((len(wanted.name_prefix), wanted.name_prefix))
-    for key, value in wanted.labels:
-        where.append(
-            "EXISTS (SELECT 1 FROM labels WHERE labels.uid = jobs.uid AND key = ? AND value = ?)"
-        )
-        values.extend((key, value))
-    return where, values
-
-
-def _append(connection: sqlite3.Connection, uid: str, entries: Sequence[LogEntry]) -> None:
-    if not entries:
-        return
-    (last,) = connection.execute(
-        "SELECT COALESCE(MAX(number), 0) FROM entries WHERE uid = ?", (uid,)
-    ).fetchone()
-    numbers = [entry.number for entry in entries]
-    if numbers != list(range(last + 1, last + 1 + len(numbers))):
-        raise ValueError(f"entries {numbers} do not follow number {last} of the event log")
-    connection.executemany(
-        "INSERT INTO entries VALUES (?, ?, ?)",
-        [(uid, entry.number, wire_store.entry_to_json(entry)) for entry in entries],
-    )
