@@ -96,7 +96,7 @@ async def test_a_forked_agent_shows_itself_as_a_started_one(
 
     agent.process.send_signal(signal.SIGTERM)
     await agent.dead()
-    assert await nursery.exit_code(agent.pid) == 0
+    assert await nursery.exit_code(agent.pid) == 128 + signal.SIGTERM
     assert not leader.lives(agent.folder)
 
 
