@@ -12,6 +12,7 @@ from typing import Any
 from controller import parse, parse_filter, parse_names, parse_spec, quotas, wire
 from controller.access.allowance import Allowance
 from controller.access.callers import calling
+from controller.access.slices import Slices
 from controller.cursors import LogCursor, WatchCursor
 from controller.errors import (
     Conflict,
@@ -55,6 +56,7 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         self._logs = logs
         self._limits = limits
         self._allowance = Allowance(limits.max_upload_bytes, time.monotonic)
+        self._slices = Slices()
         self._info = info
         self._clock = clock
 
@@ -126,10 +128,8 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
         wanted = parse_filter.list_filter(request.parent, request.filter)
         size = request.page_size or _DEFAULT_PAGE
         page = await self._store.list(wanted, size, request.page_token)
-        return pb.ListTrainingJobsResponse(
-            training_jobs=[wire.job_to_wire(job) for job in page.jobs],
-            next_page_token=page.next_token,
-        )
+        jobs = await self._slices.each(calling.get().name, wire.job_to_wire, page.jobs)
+        return pb.ListTrainingJobsResponse(training_jobs=jobs, next_page_token=page.next_token)
 
     async def WatchTrainingJob(
         self, request: pb.WatchTrainingJobRequest, context: Any

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from controller.errors import LimitExceeded
 from controller.limits import CallLimits
 
+# Before a caller is told that he asks too much: who then asks again at once, hundreds of times
+# over, would keep the controller busy with telling him so.
+_PAUSE_S = 0.5
+
 
 @dataclass(slots=True)
 class _Line:
@@ -37,6 +41,7 @@ class Turns:
         """Be one of a caller's short calls, once it is its turn. Raises LimitExceeded."""
         line, most = self._line(caller), self.limits.calls + self.limits.waiting
         if line.calls >= most:
+            await asyncio.sleep(_PAUSE_S)
             raise LimitExceeded(
                 "calls", f"{caller} has {line.calls} calls under way, the most are {most}; wait"
             )
@@ -54,6 +59,7 @@ class Turns:
         the limits."""
         line, most = self._line(caller), most or self.limits.streams
         if line.streams >= most:
+            await asyncio.sleep(_PAUSE_S)
             raise LimitExceeded(
                 "streams",
                 f"{caller} has {line.streams} streams open, the most are {most}; close some",

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from controller.access import guard
 from controller.access.callers import Action, Caller, PodIdentity
-from controller.access.guard import denial
+from controller.access.guard import denial, machine
 from controller.access.memory import Memory
 from controller.access.rules import RULES, Who
 from controller.access.turns import Turns
@@ -207,6 +207,22 @@ async def test_memory_and_questions_are_bounded() -> None:
 
 
 # --- Turns
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        ("ipv4:10.0.0.7:40312", "ipv4:10.0.0.7"),
+        ("ipv6:%5Bfd00::7%5D:40312", "ipv6:%5Bfd00::7%5D"),
+        ("unix:", "unix:"),
+        ("unix:/run/taas.sock", "unix:/run/taas.sock"),
+        ("", ""),
+    ],
+)
+def test_callers_that_need_not_be_known_are_told_apart_by_their_machine(
+    peer: str, expected: str
+) -> None:
+    assert machine(peer) == expected
 
 
 async def test_a_callers_calls_take_turns_and_leave_others_alone() -> None:

@@ -54,6 +54,19 @@ async def test_others_have_their_turns_between_passes_that_write_nothing(tmp_pat
     assert turns >= jobs
 
 
+class _Told(Metrics):
+    """Says when the first pass is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = asyncio.Event()
+
+    def passed(self, late_s: float, seconds: float) -> None:
+        """Take in that a job was looked at."""
+        super().passed(late_s, seconds)
+        self.first.set()
+
+
 class _Slow(FakeStore):
     """A disk that takes as many writes at once as come, and none before so many wait for it."""
 
@@ -68,13 +81,12 @@ class _Slow(FakeStore):
 
 async def test_passes_wait_for_the_store_together(tmp_path: Path) -> None:
     together = 20
-    store, metrics = _Slow(together), Metrics()
+    store, metrics = _Slow(together), _Told()
     for number in range(together):
         await store.create(a_job(f"job-{number}"))
     looping = asyncio.create_task(_loop(store, metrics, tmp_path).run())
     try:
         async with asyncio.timeout(60):
-            while not metrics.registry.get_sample_value("taas_pass_seconds_count"):
-                await asyncio.sleep(0.01)
+            await metrics.first.wait()
     finally:
         looping.cancel()
