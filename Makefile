@@ -88,7 +88,7 @@ fuzz: install  ## Look for inputs that break a reader or an RPC; INPUTS=N of eac
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 e2e: install  ## Run the tests on a real Kubernetes that they bring up (root), or on KUBECONFIG's
-	$(BIN)/python -m pytest -q -m cluster tests
+	$(BIN)/python -m tests.cluster test
 
 release-protos: install  ## Take the present protos as the released ones
 	$(BIN)/buf build --output protos/released.binpb

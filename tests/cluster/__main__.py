@@ -1,19 +1,21 @@
-"""The test cluster's command line: `python -m tests.cluster up|down|status|env|images`."""
+"""The test cluster's command line: `python -m tests.cluster up|down|test|status|env|prepare`."""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 
-from tests.cluster import layout, lifecycle, programs
+from tests.cluster import access, layout, lifecycle, programs
 from tests.cluster.commands import CommandFailed, say
 
 _ACTIONS = {
     "up": "bring two nodes up; prints what `env` prints",
     "down": "take everything down; only the cache of programs and images stays",
+    "test": "run all tests that need a cluster or an API server, on this one or on KUBECONFIG's",
     "status": "say which parts run; fails unless all do",
     "env": "print shell lines that let kubectl and the tests use the cluster",
-    "images": "build the images of the present code into the cache, and print their names",
+    "prepare": "put what `up` needs into the cache, and print the names of the images",
 }
 
 
@@ -22,6 +24,21 @@ def _print_environment() -> None:
     # So that what kubectl caches goes with the cluster.
     sys.stdout.write(f"export KUBECACHEDIR={layout.STATE}/kubectl-cache\n")
     sys.stdout.write(f"export PATH={programs.folder()}:$PATH\n")
+
+
+def _test() -> int:
+    """Runs the tests; the exit code of pytest. A cluster that was down is taken down again."""
+    own = access.kubeconfig_of_user() is None
+    stays = not own or lifecycle.healthy()
+    options = ["-q", "-n", "2", "--dist", "loadgroup", "-m", "cluster"]
+    try:
+        if own:
+            # The first time takes minutes: here it can be seen.
+            lifecycle.up()
+        return subprocess.run([sys.executable, "-m", "pytest", *options, "tests"]).returncode
+    finally:
+        if not stays:
+            lifecycle.down()
 
 
 def main() -> int:
@@ -37,11 +54,12 @@ def main() -> int:
             _print_environment()
         elif action == "down":
             lifecycle.down()
+        elif action == "test":
+            return _test()
         elif action == "env":
             _print_environment()
-        elif action == "images":
-            built = lifecycle.build_images()
-            for name in built:
+        elif action == "prepare":
+            for name in lifecycle.prepare():
                 sys.stdout.write(f"{name}\n")
         else:
             found = lifecycle.status()

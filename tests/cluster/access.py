@@ -210,6 +210,12 @@ def own() -> Cluster:
     return Cluster(True, layout.KUBECONFIG, lifecycle.images_there(), names)
 
 
+def kubeconfig_of_user() -> Path | None:
+    """KUBECONFIG, None if that is not set or leads to the cluster of the tests' own."""
+    given = os.environ.get("KUBECONFIG")
+    return Path(given) if given and Path(given) != layout.KUBECONFIG else None
+
+
 def of_user(kubeconfig: Path) -> Cluster:
     """The cluster of KUBECONFIG, with images that the user has pushed to where it finds them."""
     missing = [variable for variable in _IMAGE_ENV.values() if not os.environ.get(variable)]

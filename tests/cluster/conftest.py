@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import access, evidence, layout, lifecycle
+from tests.cluster import access, evidence, lifecycle
 from tests.cluster.access import Cluster
 from tests.cluster.installed import Service, installed
 from tests.cluster.team import Team, new_namespace, team_in
@@ -22,10 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder needs a cluster."""
+    """Every test of this folder needs a cluster, or an API server of its own. Those that use the
+    cluster itself go one after the other, whatever runs beside them: some break what others use,
+    and all have but the processors of this machine."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
+            if "cluster" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,9 +53,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
     A test cluster that was up before stays up, so that one who works on it need not wait.
     """
-    given = os.environ.get("KUBECONFIG")
-    if given and Path(given) != layout.KUBECONFIG:
-        yield access.of_user(Path(given))
+    if (given := access.kubeconfig_of_user()) is not None:
+        yield access.of_user(given)
         return
     if os.geteuid() != 0:
         pytest.skip("run as root to bring a cluster up, or set KUBECONFIG to one of your own")

@@ -64,12 +64,7 @@ def _alone() -> Iterator[None]:
 def up() -> Images:
     """Both nodes Ready and the images of the present code on them; from any state before."""
     with _alone():
-        programs.install()
-        # To compile takes the processors, most of what images need comes over the network.
-        with ThreadPoolExecutor(1) as aside:
-            programs_built = aside.submit(programs.build)
-            built = images.prepare()
-            programs_built.result()
+        built = _prepared()
         if layout.STATE.exists() and not healthy():
             say("what is left of an earlier cluster is not whole: taking it down first")
             _down()
@@ -84,11 +79,20 @@ def up() -> Images:
     return built
 
 
-def build_images() -> Images:
-    """The images of the present code, in the cache; needs no running cluster."""
+def prepare() -> Images:
+    """What `up` needs, the images of the present code among it, in the cache; needs no cluster."""
     with _alone():
-        programs.install()
-        return images.prepare()
+        return _prepared()
+
+
+def _prepared() -> Images:
+    programs.install()
+    # To compile takes the processors, most of what images need comes over the network.
+    with ThreadPoolExecutor(1) as aside:
+        programs_built = aside.submit(programs.build)
+        built = images.prepare()
+        programs_built.result()
+    return built
 
 
 def images_there() -> Images:
