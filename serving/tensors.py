@@ -54,7 +54,16 @@ def array_of(name: str, tensor: Tensor) -> np.ndarray[Any, Any]:
         raise _bad(name, f"a value does not fit {dtype_name(tensor.dtype)}: {error}") from error
     if len(listed) < count:
         array = np.concatenate([array, np.repeat(array[-1:], count - len(listed))])
-    return array.reshape(shape)
+    return _shaped(name, array, shape)
+
+
+def _shaped(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Return an array in a shape of as many values; it may still have too large or too many
+    dimensions."""
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise _bad(name, f"its shape {shape} cannot be had: {error}") from error
 
 
 def _from_content(
@@ -65,7 +74,8 @@ def _from_content(
     content = tensor.tensor_content
     if len(content) != math.prod(shape) * dtype.itemsize:
         raise _bad(name, f"tensor_content has {len(content)} bytes, not those of shape {shape}")
-    return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+    array = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return _shaped(name, array, shape)
 
 
 def tensor_of(array: np.ndarray[Any, Any], dtype: DataType) -> Tensor:

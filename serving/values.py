@@ -96,7 +96,11 @@ def _array(spec: Spec, value: Any) -> np.ndarray[Any, Any]:
         raise _bad(f"{spec} cannot be sent as JSON")
     try:
         if spec.dtype == DataType.DATA_TYPE_STRING:
-            return np.array(_bytes(spec, value), dtype)
+            array = np.array(_bytes(spec, value), dtype)
+            # NumPy takes lists that do not match for objects, as texts are.
+            if any(isinstance(text, list) for text in array.flat):
+                raise ValueError("a text beside a list, or lists of other lengths")
+            return array
         array = np.array(value)
     except (ValueError, RecursionError) as error:
         raise _bad(

@@ -57,6 +57,14 @@ FLOAT = DataType.DATA_TYPE_FLOAT
             Tensor(dtype=FLOAT, tensor_shape=TensorShape(unknown_rank=True)), "known", id="any rank"
         ),
         pytest.param(Tensor(dtype=FLOAT, tensor_shape=shape(2)), "has 0 values", id="no values"),
+        pytest.param(
+            Tensor(dtype=FLOAT, tensor_shape=shape(1 << 40, 0, 1 << 40)),
+            "cannot be had",
+            id="too large",
+        ),
+        pytest.param(
+            Tensor(dtype=FLOAT, tensor_shape=shape(*[0] * 99)), "cannot be had", id="too many dims"
+        ),
         pytest.param(Tensor(dtype=FLOAT, float_val=[1, 2]), "has 2 values", id="too many"),
         pytest.param(
             Tensor(dtype=FLOAT, tensor_shape=shape(2), tensor_content=b"123"), "has 3 bytes", id="b"

@@ -54,6 +54,12 @@ def test_read(body: Any, inputs: list[Spec], wanted: dict[str, Any]) -> None:
     ("body", "inputs", "told"),
     [
         pytest.param({"instances": [[1, 2], [3]]}, [ROWS], "not all of one length", id="ragged"),
+        pytest.param(
+            {"inputs": {"t": ["a", []]}}, [TEXT], "not all of one length", id="text, list"
+        ),
+        pytest.param(
+            {"inputs": [["a"], ["b", "c"]]}, [TEXT], "not all of one length", id="ragged texts"
+        ),
         pytest.param({"instances": [["1", "2"]]}, [ROWS], "does not fit", id="text for numbers"),
         pytest.param({"instances": [[None, 1]]}, [ROWS], "does not fit", id="null"),
         pytest.param({"instances": [True]}, [NUMBER], "does not fit", id="bool for a number"),
