@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainer import allocator
 from trainer.metrics import Vector
+from trainer.together import members_of
 
 # A signal, a checkpoint or a record waits for the end of a call; the overhead of one (about
 # 2 ms) must not count.
@@ -147,32 +147,17 @@ class Calls:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
 
 
-def first_replica(strategy: Any, context: Any) -> int:
-    """Return the number, in the whole group, of the first replica of an input pipeline."""
-    return int(context.input_pipeline_id) * (
-        int(strategy.num_replicas_in_sync) // int(context.num_input_pipelines)
-    )
+def elements(strategy: Any, make: Callable[[int, int], Any]) -> Any:
+    """Return an iterator over what the replicas of this process get, for `Calls`.
 
-
-def agree(strategy: Any, values: list[int]) -> list[int]:
-    """Return the sums of integers over all members. A collective; the first replica speaks."""
-    local = strategy.num_replicas_in_sync // max(1, _members(strategy))
-
-    def together() -> Any:
-        def replica() -> Any:
-            context = tf.distribute.get_replica_context()
-            own = tf.constant(np.array(values, np.int64))
-            first = tf.equal(context.replica_id_in_sync_group % local, 0)
-            spoken = tf.where(first, own, tf.zeros_like(own))
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, spoken)
-
-        return strategy.experimental_local_results(strategy.run(replica))[0]
-
-    return [int(v) for v in tf.function(together, autograph=False)().numpy()]
-
-
-def _members(strategy: Any) -> int:
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec():
-        return 1
-    return len(resolver.cluster_spec().as_dict().get("worker", [""]))
+    `make` returns a data set with the elements of so many replicas in turn, from the one of a
+    number in the whole group on.
+    """
+    members = members_of(strategy)
+    local = strategy.num_replicas_in_sync // members
+    first = (strategy.cluster_resolver.task_id if members > 1 else 0) * local
+    if local == 1 and "CPU" in strategy.extended.worker_devices[0]:
+        # A single replica on the processor needs nothing that carries elements to devices.
+        with tf.device("CPU:0"):
+            return iter(make(first, local))
+    return iter(strategy.distribute_datasets_from_function(lambda _: make(first, local)))

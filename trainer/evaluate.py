@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.calls import Calls, first_replica
+from trainer.calls import Calls, elements
 from trainer.data import Examples
 from trainer.learner import Learner
 
@@ -30,19 +30,20 @@ class Evaluator:
         replicas = learner.strategy.num_replicas_in_sync
         share = max(1, min(_SHARE, -(-examples.size // replicas)))
         self._steps = -(-examples.size // (share * replicas))
-        dataset = learner.strategy.distribute_datasets_from_function(
-            lambda context: _shares(
+
+        def shares(first: int, local: int) -> Any:
+            return _shares(
                 examples,
                 share=share,
                 steps=self._steps,
                 replicas=replicas,
-                first=first_replica(learner.strategy, context),
-                local=replicas // context.num_input_pipelines,
+                first=first,
+                local=local,
             )
-        )
+
         self._calls = Calls(
             learner.strategy,
-            iter(dataset),
+            elements(learner.strategy, shares),
             lambda batch, _: learner.evaluation_step(batch),
             size=learner.measures.size,
             blocks=1,

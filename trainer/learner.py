@@ -148,6 +148,11 @@ class Learner:
                 variable.assign(b)
                 other.assign(a)
 
+    @property
+    def drifts(self) -> bool:
+        """Whether there are variables that each replica updates for itself."""
+        return bool(self._local)
+
     def adopt(self) -> None:
         """After a restore, begin from the means."""
         for variable, mean in zip(self._local, self._means, strict=True):
@@ -162,6 +167,10 @@ class Learner:
                 found[_entry(kind, i, variable)] = means.get(id(variable.value), variable.value)
         found.update((_average(i), v) for i, v in enumerate(self.averages))
         return found
+
+    def state(self) -> list[tf.Variable]:
+        """Return all that training changes, in an order that does not change between runs."""
+        return [*self.variables().values(), *self._local]
 
     def lent(self) -> tuple[dict[str, tf.Variable], ...]:
         """Return what the weights of another training are assigned to: the model's variables by

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import origins, progress, snapshot
-from trainer.calls import Calls, agree, first_replica
+from trainer.calls import Calls, elements
 from trainer.checkpoints import Checkpoints
 from trainer.chief import Chief
 from trainer.contract import Assignment, Stage
@@ -26,7 +26,9 @@ from trainer.evaluate import Evaluator
 from trainer.learner import Learner
 from trainer.metrics import Vector
 from trainer.stopping import Stop
+from trainer.strategy import word_of_chief
 from trainer.task import Task
+from trainer.together import agree, share
 
 # Curve points that one call may cover; bounds the size of what it brings back.
 _BLOCKS = 16
@@ -80,14 +82,18 @@ class Loop:
         lent = origins.lent(self.assignment) if self.chief and not chosen else None
         source = chosen or lent
         own = [source.step, source.generation, 1] if source else [0, 0, 0]
-        step, generation, exists, borrows = agree(self.learner.strategy, [*own, int(bool(lent))])
+        step, generation, exists, borrows = word_of_chief(
+            len(self.assignment.cluster), self.chief is not None, [*own, int(bool(lent))]
+        )
+        if borrows or not exists:
+            share(self.learner.strategy, self.learner.state(), is_chief=self.chief is not None)
         if borrows:
             self._borrow(step, generation)
         elif exists:
             self.checkpoints.load(step, generation, self._variables())
             self._window = self._window_variable.numpy()
             self.step = self._base_step = step
-        if exists:
+        if exists and self.learner.drifts:
             self.learner.on_replicas(self.learner.adopt)()
         if self.chief:
             self.checkpoints.fence(self.step)
@@ -126,21 +132,21 @@ class Loop:
     def _calls(self) -> Calls:
         task, learner = self.task, self.learner
         strategy = learner.strategy
-        replicas = strategy.num_replicas_in_sync
-        dataset = strategy.distribute_datasets_from_function(
-            lambda context: order.replica_dataset(
+
+        def batches(first_replica: int, local_replicas: int) -> Any:
+            return order.replica_dataset(
                 task.train,
                 seed=task.seed,
                 global_batch=task.global_batch,
-                replicas_total=replicas,
-                first_replica=first_replica(strategy, context),
-                local_replicas=replicas // context.num_input_pipelines,
+                replicas_total=strategy.num_replicas_in_sync,
+                first_replica=first_replica,
+                local_replicas=local_replicas,
                 start_step=self.step,
             )
-        )
+
         return Calls(
             strategy,
-            iter(dataset),
+            elements(strategy, batches),
             learner.train_step,
             size=learner.measures.size,
             blocks=_BLOCKS,

@@ -16,7 +16,6 @@ import keras
 
 from trainer import origins, progress, script_state
 from trainer.agreement import Agreement
-from trainer.calls import agree
 from trainer.checkpoints import LAST_SAVE_S
 from trainer.chief import Chief, checkpoints_of
 from trainer.contract import Assignment, Stage
@@ -24,6 +23,7 @@ from trainer.script_callbacks import Replay, Saver, Watcher, numbers
 from trainer.script_group import Group
 from trainer.script_state import State
 from trainer.stopping import Stop
+from trainer.together import agree
 
 # An epoch ends with a checkpoint, unless one was begun this recently: what is lost then is soon
 # made again.

@@ -44,7 +44,7 @@ def take(variables: Mapping[str, Any]) -> dict[str, Any]:
     """
     with tf.device("CPU:0"):
         return {
-            name: tf.identity(_components(variable)[0].read_value())
+            name: tf.identity(components(variable)[0].read_value())
             for name, variable in variables.items()
         }
 
@@ -116,7 +116,7 @@ def restore(folder: Path, variables: Mapping[str, Any], *, whole: bool = True) -
         _compare(folder, reader, variables, whole=whole)
         for name, variable in variables.items():
             value = reader.get_tensor(name)
-            for component in _components(variable):
+            for component in components(variable):
                 component.assign(value)
     except (tf.errors.OpError, OSError, IndexError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be read: {describe(error)}") from error
@@ -142,7 +142,7 @@ def describe(error: BaseException) -> str:
     return str(error)
 
 
-def _components(variable: Any) -> tuple[Any, ...]:
+def components(variable: Any) -> tuple[Any, ...]:
     """Return the variables of this process that one, perhaps distributed, variable consists of."""
     strategy = getattr(variable, "distribute_strategy", None)
     return (variable,) if strategy is None else strategy.experimental_local_results(variable)

@@ -65,6 +65,23 @@ def in_a_fork(log: Path, function: Callable[..., None], *arguments: Any) -> None
     assert process.exitcode == 0, log.read_text()[-3000:]
 
 
+def together(folder: Path, members: int, function: Callable[..., None], *arguments: Any) -> str:
+    """Call a function on every member of a group; return what all printed."""
+    cluster = tuple(f"127.0.0.1:{port}" for port in free_ports(members))
+    logs = [folder / f"log-{position}.txt" for position in range(members)]
+    processes = []
+    for position, log in enumerate(logs):
+        assignment = Assignment("", "", "", 1, "", "", cluster=cluster, position=position)
+        given = (str(log), function, (assignment, *arguments))
+        processes.append(context.Process(target=_call, args=given))
+        processes[-1].start()
+    for process in processes:
+        process.join(TIMEOUT_S)
+    printed = "\n".join(log.read_text() for log in logs)
+    assert [process.exitcode for process in processes] == [0] * members, printed[-5000:]
+    return printed
+
+
 def pin(position: int) -> None:
     """Give the member at a position a core of its own, as far as there are cores.
 

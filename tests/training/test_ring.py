@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,6 @@ RING = tf.distribute.experimental.CommunicationOptions()
 OWN = tf.distribute.experimental.CommunicationOptions(implementation=KINDS.RING)
 PACKED = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=1000)
 DTYPES = (tf.float32, tf.float64, tf.int32, tf.int64, tf.bfloat16, tf.float16)
-
-
-def together(folder: Path, members: int, function: Callable[..., None], *arguments: Any) -> str:
-    """Call a function on every member of a group; return what all printed."""
-    cluster = tuple(f"127.0.0.1:{port}" for port in groups.free_ports(members))
-    logs = [folder / f"log-{position}.txt" for position in range(members)]
-    processes = []
-    for position, log in enumerate(logs):
-        assignment = Assignment("", "", "", 1, "", "", cluster=cluster, position=position)
-        processes.append(
-            groups.context.Process(
-                target=groups._call, args=(str(log), function, (assignment, *arguments))
-            )
-        )
-        processes[-1].start()
-    for process in processes:
-        process.join(groups.TIMEOUT_S)
-    printed = "\n".join(log.read_text() for log in logs)
-    assert [process.exitcode for process in processes] == [0] * members, printed[-5000:]
-    return printed
 
 
 def reduced(joined: Any, values: Any, options: Any, op: str = "SUM", steps: int = 3) -> Any:
@@ -103,7 +82,7 @@ def _compare(assignment: Assignment) -> None:
 
 @pytest.mark.parametrize("members", [2, 3])
 def test_the_ring_reduces_as_tensorflow_does(tmp_path: Path, members: int) -> None:
-    printed = together(tmp_path, members, _compare)
+    printed = groups.together(tmp_path, members, _compare)
     bits = [line for line in printed.splitlines() if line.startswith("bits ")]
     assert len(bits) == members
     assert len(set(bits)) == 1
@@ -160,7 +139,7 @@ def _mixed(assignment: Assignment) -> None:
 
 
 def test_whatever_a_program_reduces_has_its_sum(tmp_path: Path) -> None:
-    together(tmp_path, 2, _mixed)
+    groups.together(tmp_path, 2, _mixed)
 
 
 def _without(assignment: Assignment, position: int) -> None:
@@ -183,7 +162,7 @@ def _leave_without_the_ring(*made: tf.distribute.Strategy) -> None:
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_switched_off_on_one_worker_it_is_off_on_all(tmp_path: Path, position: int) -> None:
-    printed = together(tmp_path, 2, _without, position)
+    printed = groups.together(tmp_path, 2, _without, position)
     line = f"gradients go over TensorFlow's own ring: worker {position}: GRADIENT_RING is off"
     assert printed.count(line) == 1
 
@@ -198,7 +177,7 @@ def _older(assignment: Assignment, position: int) -> None:
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_beside_a_worker_that_knows_of_no_ring_there_is_none(tmp_path: Path, position: int) -> None:
-    together(tmp_path, 2, _older, position)
+    groups.together(tmp_path, 2, _older, position)
 
 
 def _differ(assignment: Assignment) -> None:
@@ -212,7 +191,7 @@ def _differ(assignment: Assignment) -> None:
 
 
 def test_members_that_reduce_different_shapes_are_told(tmp_path: Path) -> None:
-    printed = together(tmp_path, 2, _differ)
+    printed = groups.together(tmp_path, 2, _differ)
     told, lost = printed.count("lost False differs True"), printed.count("lost True differs False")
     assert told + lost == 2
     assert told
