@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller import evaluator, failures, wording
-from controller.group import Look
-from controller.model import Failure, Outcome, Phase, Reason, Stage, StorageTrouble
+from controller.group import HEARTBEAT_LIMIT, Look
+from controller.model import (
+    Failure,
+    Outcome,
+    Phase,
+    PodPhase,
+    Reason,
+    Stage,
+    StorageTrouble,
+)
 from controller.scene import Scene
 
 # A report of a lost peer often comes before the culprit's own.
-BLAME_WAIT = timedelta(seconds=2)
+_BLAME_WAIT = timedelta(seconds=2)
 # How often the status takes over the chief's progress; every change is a write to the store.
 PROGRESS_EVERY = timedelta(seconds=3)
 
@@ -170,9 +178,27 @@ def _progressed(scene: Scene, *, before: Phase) -> Scene:
     return scene.with_status(progress=progress, last_checkpoint=checkpoint, progress_at=scene.now)
 
 
+def looked_into_until(scene: Scene) -> datetime:
+    """Return until when it is asked who is to blame for the end of a generation.
+
+    An agent that somebody else told to end is followed by its pod, which says why: of an evicted
+    one the kubelet tells when all of it has ended. Until then it is silent, which has a limit.
+    """
+    follows = any(_has_left(member) for member in scene.members)
+    return scene.phase_since + (HEARTBEAT_LIMIT if follows else _BLAME_WAIT)
+
+
+def _has_left(member: Look) -> bool:
+    """True for a member whose agent has ended its trainer and is gone, while its pod still runs."""
+    stopped = member.exited is not None and member.exited.outcome is Outcome.STOPPED
+    away = member.agent is None or not member.agent.connected
+    pod = member.pod
+    return stopped and away and pod is not None and pod.phase is PodPhase.RUNNING
+
+
 def _waits_for_blame(scene: Scene, blamed: Failure | None) -> bool:
     waits = scene.bad and scene.job.status.phase is Phase.RESTARTING and blamed is None
-    return waits and scene.now < scene.phase_since + BLAME_WAIT
+    return waits and scene.now < looked_into_until(scene)
 
 
 def _settled(scene: Scene, blamed: Failure | None) -> Scene:

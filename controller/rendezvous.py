@@ -164,7 +164,7 @@ def _wake_at(scene: Scene) -> datetime | None:
         moments += [_shrink_at(scene)] if restarting else []
     if not status.generation_ended:
         moments.append(scene.hung_at)
-        moments += [scene.phase_since + generation.BLAME_WAIT] if restarting else []
+        moments += [generation.looked_into_until(scene)] if restarting else []
         # Steps and progress alone cause no pass; this timer is what takes them over.
         moments += [now + generation.PROGRESS_EVERY] if status.phase is Phase.RUNNING else []
     return min((m for m in moments if m is not None and m > now), default=None)
