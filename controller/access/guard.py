@@ -125,10 +125,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
             loop = asyncio.get_running_loop()
             async with room(caller.name):
                 # Without a request of its own to look at, to be known is enough.
-                asked = None if handler.request_streaming else await received(requests)
+                several = handler.request_streaming
+                asked = None if several else await received(requests)
                 await self._check(caller, rule, asked)
                 again = loop.time() + self._recheck_s
-                given = requests if handler.request_streaming else asked
+                given = _each(requests, self._receive_s) if several else asked
                 async with aclosing(behavior(given, context)) as answers:
                     async for answer in answers:
                         if loop.time() > again:

@@ -32,7 +32,7 @@ class Who(Enum):
 class Rule:
     """What a call asks for. action: None if to be known is enough; else it is made from the
     request, from the first one of a stream, and raises InvalidJob for a name that cannot be.
-    transfer: a file goes over it."""
+    transfer: a file goes over it, or its requests come one by one: each may hold megabytes."""
 
     who: Who
     action: Callable[[Any], Action] | None = None
@@ -86,5 +86,7 @@ RULES: Mapping[str, Rule] = {
     "/grpc.health.v1.Health/Check": Rule(Who.ANYBODY),
     "/grpc.health.v1.Health/List": Rule(Who.CALLER),
     "/grpc.health.v1.Health/Watch": Rule(Who.CALLER),
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(Who.CALLER),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(
+        Who.CALLER, transfer=True
+    ),
 }

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from controller.access.callers import Action, Caller, Verdict
+from controller.access.guard import Guard
+from controller.access.turns import Turns
 from controller.limits import CallLimits, Limits
+from controller.wire_errors import ErrorInterceptor
 from protos.taas.v1 import job_pb2, training_service_pb2_grpc, worker_service_pb2
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, NAMESPACE, World, archive, create_request, job_name, served
@@ -19,6 +25,7 @@ from tests.fakes import FakeAccess
 from tests.http2 import Connection
 
 CODE = grpc.StatusCode
+UPLOAD = pb.UploadSourceRequest(header=pb.UploadSourceHeader(parent=NAMESPACE))
 
 
 async def refused(call: Any) -> grpc.Call:
@@ -163,6 +170,68 @@ async def test_requests_that_never_come_whole_hold_up_nobody_else(folder: Path) 
                 await world.client.ListTrainingJobs(request, metadata=bobs, timeout=BOUND_S)
         finally:
             hers.close()
+
+
+class Answering(training_service_pb2_grpc.TrainingServiceServicer):
+    """Answers calls of each kind, when their requests are there."""
+
+    async def GetTrainingJob(self, request: Any, context: Any) -> Any:
+        """Answer one with one."""
+        return job_pb2.TrainingJob()
+
+    async def WatchTrainingJob(self, request: Any, context: Any) -> Any:
+        """Answer one with none."""
+        for answer in ():
+            yield answer
+
+    async def UploadSource(self, requests: Any, context: Any) -> Any:
+        """Answer many with one."""
+        async for _ in requests:
+            pass
+        return pb.UploadSourceResponse()
+
+
+@pytest.mark.parametrize(
+    ("method", "sent"),
+    [
+        pytest.param("taas.v1.TrainingService/GetTrainingJob", [], id="one"),
+        pytest.param("taas.v1.TrainingService/WatchTrainingJob", [], id="one, for many answers"),
+        pytest.param("taas.v1.TrainingService/UploadSource", [], id="many"),
+        pytest.param("taas.v1.TrainingService/UploadSource", [UPLOAD], id="many, after the first"),
+        pytest.param("grpc.health.v1.Health/Watch", [], id="one, for answers that are written"),
+        pytest.param("grpc.health.v1.Health/Check", [], id="one of anybody"),
+        pytest.param(
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", [], id="talk"
+        ),
+    ],
+)
+async def test_a_request_that_does_not_come_ends_its_call(
+    folder: Path, method: str, sent: list[Any]
+) -> None:
+    access = FakeAccess()
+    access.callers = {"a": Caller("ada")}
+    access.rights = {("ada", "create", "default", "source")}
+    guard = Guard(access, Turns(CallLimits()), receive_s=0.1)
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), guard])
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(Answering(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)  # type: ignore[attr-defined]
+    reflection.enable_server_reflection([], server)
+    server.add_insecure_port(f"unix:{folder}/guarded.sock")
+    await server.start()
+
+    async def requests() -> AsyncIterator[bytes]:
+        for request in sent:
+            yield request.SerializeToString()
+        await asyncio.Event().wait()
+
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{folder}/guarded.sock") as channel:
+            call = channel.stream_stream(f"/{method}")
+            calling = call(requests(), metadata=(("authorization", "Bearer a"),), timeout=BOUND_S)
+            assert await calling.code() is CODE.RESOURCE_EXHAUSTED
+            assert "did not come whole" in (await calling.details() or "")
+    finally:
+        await server.stop(None)
 
 
 async def test_a_caller_who_never_reads_holds_little(world: World) -> None:

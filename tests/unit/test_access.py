@@ -69,6 +69,14 @@ def test_only_a_health_check_is_for_everybody() -> None:
     ]
 
 
+def test_what_may_hold_megabytes_for_long_is_a_transfer() -> None:
+    assert [m.rpartition("/")[2] for m, rule in RULES.items() if rule.transfer] == [
+        "DownloadFile",
+        "UploadSource",
+        "ServerReflectionInfo",
+    ]
+
+
 @pytest.mark.parametrize(
     ("method", "request_", "action"),
     [
@@ -244,6 +252,25 @@ async def test_a_callers_calls_take_turns_and_leave_others_alone() -> None:
     assert began == ["ada", "bob"]
     go.set()
     await asyncio.gather(first, second, other)
+    assert began == ["ada", "bob", "ada"]
+
+
+async def test_a_callers_transfers_take_turns_and_leave_his_other_streams_alone() -> None:
+    turns = Turns(CallLimits(transfers=1))
+    began: list[str] = []
+    go = asyncio.Event()
+
+    async def transfer(caller: str) -> None:
+        async with turns.transfer(caller):
+            began.append(caller)
+            await go.wait()
+
+    transfers = [asyncio.create_task(transfer(caller)) for caller in ("ada", "ada", "bob")]
+    await asyncio.sleep(0)
+    async with turns.stream("ada"):
+        assert began == ["ada", "bob"]
+    go.set()
+    await asyncio.gather(*transfers)
     assert began == ["ada", "bob", "ada"]
 
 
