@@ -13,11 +13,12 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from trainer.storage import source_archive
+from trainer.storage import open_regular, read_small, source_archive
 
 MOST_BYTES = 4 * 1024**3
 MOST_FILES = 100_000
-# tarfile reads extended headers whole, whatever size they claim.
+# tarfile reads the headers before a member whole, whatever size they claim and however many there
+# are: names, attributes, maps of sparse files.
 _MOST_HEADER = 1024 * 1024
 _CHUNK = 256 * 1024
 # What the file system says to names that are too long, or are both a file and a folder.
@@ -43,7 +44,7 @@ def unpack_source(
     archive, and OSError for what is wrong with the disks.
     """
     target, marker = scratch / "source", scratch / "source.digest"
-    if marker.is_file() and marker.read_text() == digest and target.is_dir():
+    if _says(marker, digest) and target.is_dir():
         return target
     archive = source_archive(root, digest)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -52,11 +53,13 @@ def unpack_source(
     for folder in (fresh, target):
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        file = archive.open("rb")
+        file = open_regular(archive)
     except FileNotFoundError as error:
         raise InvalidSource(
             f"the source archive {archive} is missing; submit the job again to upload it"
         ) from error
+    except ValueError as error:
+        raise InvalidSource(f"{error}; delete it and submit the job again") from error
     with file:
         _verify(file, archive, digest)
         file.seek(0)
@@ -64,6 +67,14 @@ def unpack_source(
     fresh.rename(target)
     marker.write_text(digest)
     return target
+
+
+def _says(marker: Path, digest: str) -> bool:
+    """Say whether that digest was unpacked. The program could have written anything there."""
+    try:
+        return read_small(marker) == digest
+    except (OSError, ValueError):
+        return False
 
 
 def _verify(file: BufferedReader, archive: Path, digest: str) -> None:
@@ -78,11 +89,14 @@ def _verify(file: BufferedReader, archive: Path, digest: str) -> None:
 
 
 class _Cautious(gzip.GzipFile):
-    """A stream for tarfile that refuses to give much at once; see _MOST_HEADER."""
+    """A stream for tarfile that refuses to give more than `left`; see _MOST_HEADER."""
+
+    left = _MOST_HEADER
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= _MOST_HEADER:
-            raise tarfile.ReadError(f"a header claims {size} bytes")
+        if size is None or not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"a header claims {size} bytes, or headers go on for ever")
+        self.left -= size
         return super().read(size)
 
 
@@ -105,15 +119,19 @@ def _unpack(
                     raise InvalidSource(f"the source unpacks to more than {most_bytes} bytes")
                 if count > most_files:
                     raise InvalidSource(f"the source has more than {most_files} files")
+                stream.left = member.size
                 _extract(tar, member, fresh)
-                # tarfile remembers every member; none is looked up again.
+                stream.left = _MOST_HEADER
+                # tarfile remembers every member, and what headers say of all; none is needed again.
                 tar.members.clear()  # type: ignore[attr-defined]
+                tar.pax_headers = {}
     except (
         tarfile.TarError,
         EOFError,
         zlib.error,
         gzip.BadGzipFile,
         ValueError,
+        IndexError,  # a header that is cut off
         RecursionError,  # extended headers of extended headers
     ) as error:
         raise InvalidSource(
@@ -130,6 +148,11 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, fresh: Path) -> None
         if member.isdir():
             target.mkdir(parents=True, exist_ok=True)
             return
+        if member.issparse():
+            # Its map may have the archive read back and forth without end.
+            raise InvalidSource(
+                f"the source holds {member.name!r} in sparse form; pack it without --sparse"
+            )
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             raise InvalidSource(

@@ -29,6 +29,7 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -107,14 +108,22 @@ class JobPaths:
         return self.logs / f"worker-{worker}.log"
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file that programs of users may have put there: a link or a pipe in its place is
+    refused. Raises OSError or ValueError."""
+    # NONBLOCK: opening a pipe must not wait for its other end.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    # Asked before Python has it: what turns out to be a folder it would leave open.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError(f"{path} is no regular file")
+    return os.fdopen(fd, "rb")
+
+
 def read_small(path: Path, most_bytes: int = MOST_METADATA_BYTES) -> str:
     """Return the text of a small file that programs of users may have put there: a link, a pipe or
     something large in its place is refused. Raises OSError or ValueError."""
-    # NONBLOCK: opening a pipe must not wait for its other end.
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError(f"{path} is no regular file")
+    with open_regular(path) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise ValueError(f"{path} is larger than {most_bytes} bytes")

@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,42 @@ def huge_extended_header() -> bytes:
     member = tarfile.TarInfo("x")
     member.type, member.size = tarfile.XHDTYPE, 3 * 1024**3
     return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
+def endless_map(*, said: str) -> bytes:
+    """Return an archive with a sparse file whose map goes on for longer than any header may."""
+    member = tarfile.TarInfo("x")
+    if said == "in front":
+        sparse = {"major": "1", "minor": "0", "realsize": "5", "name": "x"}
+        member.pax_headers = {f"GNU.sparse.{key}": value for key, value in sparse.items()}
+        return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + b"9999999\n" + b"1\n" * 1024**2)
+    member.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    # That another piece of the map follows, and the sum that belongs to it.
+    head[482] = 1
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    pieces = 0 if said == "not at all" else 2 * 1024**2 // 512
+    return gzip.compress(bytes(head) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * pieces)
+
+
+def many_headers() -> bytes:
+    """Return an archive of which each header is small enough, and all are too much."""
+    said = {"path": "x", "comment": "y" * 900_000}
+    header = tarfile.TarInfo.create_pax_global_header(said)
+    return gzip.compress(header * 3 + pack_header("a"))
+
+
+def pack_header(name: str) -> bytes:
+    """Return an empty file as it is in an archive."""
+    return tarfile.TarInfo(name).tobuf(tarfile.PAX_FORMAT)
+
+
+def sparse() -> bytes:
+    """Return an archive with a file of which the holes are left out."""
+    member = tarfile.TarInfo("x")
+    member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "5"}
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
 
 
 def negative_size() -> bytes:
@@ -129,6 +166,11 @@ def test_an_unpacking_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
         pytest.param(claiming(5000), "no gzip-compressed tar", id="cut-off-inside"),
         pytest.param(huge_extended_header(), "no gzip-compressed tar", id="huge-header"),
         pytest.param(negative_size(), "no gzip-compressed tar", id="negative-size"),
+        pytest.param(many_headers(), "headers go on for ever", id="headers-without-end"),
+        pytest.param(endless_map(said="in front"), "headers go on for ever", id="map-in-front"),
+        pytest.param(endless_map(said="in pieces"), "headers go on for ever", id="map-in-pieces"),
+        pytest.param(endless_map(said="not at all"), "no gzip-compressed tar", id="map-cut-off"),
+        pytest.param(sparse(), "pack it without --sparse", id="sparse"),
         pytest.param(b"PK\3\4 not at all", "no gzip-compressed tar", id="zip"),
         pytest.param(gzip.compress(b"x" * 2000), "no gzip-compressed tar", id="gzip-of-noise"),
         pytest.param(pack({"a": "1" * 5000})[:60], "no gzip-compressed tar", id="gzip-cut-off"),
@@ -153,6 +195,35 @@ def test_limits_on_real_content(tmp_path: Path) -> None:
     with pytest.raises(InvalidSource, match="more than 2 files"):
         unpack_source(tmp_path, digest, pod, most_files=2)
     unpack_source(tmp_path, digest, pod, most_bytes=300, most_files=3)
+
+
+def test_what_headers_say_of_all_files_is_not_kept(tmp_path: Path) -> None:
+    """Each is small enough, and they need not end."""
+    said = (tarfile.TarInfo.create_pax_global_header({f"k{n}": "v" * 900_000}) for n in range(100))
+    data = gzip.compress(b"".join(header + pack_header("a") for header in said) + bytes(1024))
+    digest = publish(tmp_path, data)
+    del data
+    tracemalloc.start()
+    unpack_source(tmp_path, digest, tmp_path / "pod")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"x" * 17_000_000])
+def test_what_the_program_wrote_over_the_marker_is_none(tmp_path: Path, text: bytes) -> None:
+    digest = publish(tmp_path, pack({"a.py": "1"}))
+    folder = unpack_source(tmp_path, digest, tmp_path / "pod")
+    (folder / "b.py").touch()
+    (tmp_path / "pod" / "source.digest").write_bytes(text)
+    assert os.listdir(unpack_source(tmp_path, digest, tmp_path / "pod")) == ["a.py"]
+
+
+def test_a_pipe_in_place_of_the_archive_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    os.mkfifo(tmp_path / "sources" / "abc.tar.gz")
+    with pytest.raises(InvalidSource, match="is no regular file; delete it"):
+        unpack_source(tmp_path, "abc", tmp_path / "pod")
 
 
 def test_missing_and_damaged_archives_are_named(tmp_path: Path) -> None:

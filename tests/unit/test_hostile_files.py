@@ -61,6 +61,16 @@ def test_what_is_no_manifest_is_passed_over(paths: JobPaths, tmp_path: Path, kin
     assert read_fences(paths) == ()
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_left_open(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    place(path, kind, tmp_path)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError, match="no regular file"):
+        read_small(path)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_checkpoint_that_is_a_link_is_none(paths: JobPaths, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
