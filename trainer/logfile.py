@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer import logparts
+from trainer.storage import open_regular
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,6 @@ class LogFile:
 
 
 def _read(path: Path, offset: int, most: int) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
         return file.read(most)

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.storage import JobPaths
+from trainer.storage import JobPaths, open_regular
 
 FILE = "requirements.txt"
 # What pip is given: the same without the lines for TensorFlow, beside it, because what a line
@@ -28,7 +28,7 @@ _FILTERED = ".taas-requirements.txt"
 _TENSORFLOW = re.compile(r"tensorflow([-_.](cpu|gpu|intel))?\s*($|[\[=<>!~;#@ ])", re.IGNORECASE)
 # How often a worker looks whether the chief is done, and pip whether it must stop.
 _LOOK_EVERY_S = 0.2
-_MOST_LINES = 40
+_MOST_LINES, _MOST_BYTES = 40, 64 * 1024
 # Runs pip and writes its exit code into a file. The agent reaps all children itself, so whoever
 # else waits for one learns that it has ended, but not how.
 _PIP = """\
@@ -112,11 +112,22 @@ def _build(
             if pip.poll() is None:
                 pip.kill()
                 pip.wait()
-    ended = code.read_text() if code.exists() else "none"
+    ended = _end_of(code) or "none"
     if ended != "0":
-        lines = said.read_text(errors="replace").strip().splitlines()[-_MOST_LINES:]
+        lines = _end_of(said).strip().splitlines()[-_MOST_LINES:]
         raise Unsatisfiable("\n".join(lines) or f"pip ended with exit code {ended}")
     fresh.rename(overlay)
+
+
+def _end_of(file: Path) -> str:
+    """Return the end of a text, "" if there is none: what pip builds runs programs of others, and
+    they could have put anything there."""
+    try:
+        with open_regular(file) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _MOST_BYTES))
+            return stream.read(_MOST_BYTES).decode(errors="replace")
+    except (FileNotFoundError, ValueError):
+        return ""
 
 
 def _wait(process: subprocess.Popen[bytes], cancelled: threading.Event) -> None:

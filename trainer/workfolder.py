@@ -112,12 +112,20 @@ def _read(paths: JobPaths) -> _Index:
     """Read the index, which the program could have written anything into. Raises OSError."""
     try:
         raw = json.loads(read_small(paths.work_index))
-        return _Index(dict(raw["source"]), [str(name) for name in raw["collected"]])
+        return _Index(dict(raw["source"]), [_path(str(name)) for name in raw["collected"]])
     except (ValueError, *NO_DOCUMENT) as error:
         raise OSError(f"{paths.work_index} is not as the service wrote it: {error}") from error
 
 
+def _path(name: str) -> str:
+    """Return a path. Raises ValueError for what no file can be called."""
+    if b"\0" in os.fsencode(name):
+        raise ValueError(f"{name!r} is no path")
+    return name
+
+
 def _write(paths: JobPaths, index: _Index) -> None:
     part = paths.work_index.with_name(f"{paths.work_index.name}.tmp")
+    part.unlink(missing_ok=True)  # a pipe, for one, would be waited for
     part.write_text(json.dumps(asdict(index)))
     part.replace(paths.work_index)

@@ -310,6 +310,7 @@ def test_a_pipe_in_place_of_the_log_is_not_waited_for(tmp_path: Path) -> None:
     log.reopen()
     log.write([b"x"])
     log.close()
+    assert log.read(0, 100) == (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,24 @@ def test_what_is_no_text_is_refused_by_pip(paths: JobPaths, source: Path) -> Non
     (source / "requirements.txt").write_bytes(b"\xff\xfe\x00caf\xe9 ==\n")
     with pytest.raises(requirements.Unsatisfiable):
         install(paths, source)
+
+
+def test_what_a_package_writes_over_the_files_of_pip_is_not_believed(
+    paths: JobPaths, source: Path
+) -> None:
+    """It leaves a pipe where pip's words were, rubbish where its exit code is, and ends pip."""
+    fresh = paths.folder / "packages.new"
+    hostile = f"""\
+import os, pathlib, signal
+def build_wheel(*_):
+    pathlib.Path({str(fresh / "exit-code")!r}).write_bytes(bytes([255]))
+    os.unlink({str(fresh / "pip.txt")!r})
+    os.mkfifo({str(fresh / "pip.txt")!r})
+    os.kill(os.getppid(), signal.SIGKILL)
+"""
+    (source / "backend.py").write_text(hostile)
+    built = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (source / "pyproject.toml").write_text(f'{built}[project]\nname = "x"\nversion = "1"\n')
+    (source / "requirements.txt").write_text(".\n")
+    with pytest.raises(requirements.Unsatisfiable, match="pip ended with exit code"):
+        install(paths, source)

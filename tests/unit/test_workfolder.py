@@ -96,7 +96,15 @@ def test_a_program_in_the_image_begins_in_an_empty_folder(paths: JobPaths) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"source": 1, "collected": []}', '{"source": {}, "collected": 5}', "[" * 9999],
+    [
+        "",
+        "[]",
+        '{"source": 1, "collected": []}',
+        '{"source": {}, "collected": 5}',
+        '{"source": {}, "collected": ["a\\u0000b"]}',
+        '{"source": {}, "collected": ["\\ud800"]}',
+        "[" * 9999,
+    ],
 )
 def test_an_index_that_the_program_wrote_over_is_named(
     paths: JobPaths, source: Path, text: str
@@ -113,3 +121,11 @@ def test_a_pipe_in_place_of_the_index_is_not_waited_for(paths: JobPaths, source:
     os.mkfifo(paths.work_index)
     with pytest.raises(OSError, match="no regular file"):
         workfolder.collect(paths)
+
+
+def test_a_pipe_where_the_index_is_written_is_not_waited_for(paths: JobPaths, source: Path) -> None:
+    work = workfolder.prepare_chief(paths, source)
+    write(work / "result", "1")
+    os.mkfifo(paths.work_index.with_name("work.json.tmp"))
+    workfolder.collect(paths)
+    assert collected(paths) == {"result": "1"}
