@@ -8,9 +8,17 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 _M = TypeVar("_M", bound=Message)
-# protobuf's own, nesting without end, half a surrogate pair in the name of a field, and what the
-# library makes of other types than it expects.
-_UNFIT = (json_format.ParseError, RecursionError, SystemError, TypeError, AttributeError, KeyError)
+# protobuf's own, nesting without end, half a surrogate pair in the name of a field, an infinite
+# number in place of an enum's, and what the library makes of other types than it expects.
+_UNFIT = (
+    json_format.ParseError,
+    RecursionError,
+    SystemError,
+    OverflowError,
+    TypeError,
+    AttributeError,
+    KeyError,
+)
 
 
 def filled(document: object, message: _M) -> _M:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.taas.v1 import worker_service_pb2 as wire
+from trainer import agent
 from trainer.address import Reservation
 from trainer.contract import Reason
 from trainer.exits import Ended, explain, never_ran
@@ -67,6 +69,8 @@ def test_any_bytes_are_a_report_or_none(line: bytes) -> None:
         b'{"type": "stage", "stage": "flying", "step": 1}',
         b'{"type": "stage", "stage": ["training"], "step": 1}',
         b'{"type": "record", "record": 5}',
+        b'{"type": "record", "record": []}',
+        b'{"type": "record", "record": {"\\ud800": 1}}',
         b'{"type": "record", "record": {"index": "x"}}',
         b'{"type": "record", "record": {"progress": {"step": 1}, "checkpoint": {"step": 1}}}',
         b'{"type": "other"}',
@@ -352,6 +356,13 @@ def test_without_a_control_group_nothing_is_counted(
     assert count(tmp_path / "none", tmp_path) is None
     (tmp_path / "cgroup").write_text("0::/pod\n")
     assert count(tmp_path / "cgroup", tmp_path) is None
+
+
+def test_an_agent_has_its_threads_before_a_program_can_take_them() -> None:
+    before = threading.active_count()
+    pool = agent._started_threads()
+    assert threading.active_count() == before + 4
+    pool.shutdown()
 
 
 def test_a_reserved_port_goes_to_nobody_who_asks_for_any(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_the_version_of_a_folder_is_its_step(
     assert (place.name, place.resolve()) == (version, folder)
 
 
+@pytest.mark.parametrize("text", ['{"step": 1e999}', "[" * 100_000, "[]"])
+def test_a_description_that_cannot_be_read_says_no_step(tmp_path: Path, text: str) -> None:
+    folder = folder_of_model(tmp_path / "pets", {})
+    (folder / "model.json").write_text(text)
+    rollout.put_folder(tmp_path, Wanted("served", folder))
+    assert [place.name for place in (tmp_path / "served").iterdir()] == ["1"]
+
+
 def test_a_folder_of_versions_is_served_as_it_is(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()

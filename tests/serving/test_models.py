@@ -12,6 +12,7 @@ import tensorflow as tf
 from protos.taas.v1.prediction_pb2 import DataType
 from serving import models
 from serving.errors import Code, Refused
+from trainer import exported
 from trainer.exported import NotAModel
 
 
@@ -88,6 +89,20 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(NotAModel, match="cannot be loaded"):
         models.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"inputs": {"kind": "rows"}, "classes": [], "step": 1e999}', id="endless"),
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param("[]", id="of another type"),
+    ],
+)
+def test_a_description_that_means_harm_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(NotAModel, match=r"model\.json: cannot be used"):
+        exported.description(tmp_path)
 
 
 def test_types_are_those_of_tensorflow() -> None:

@@ -99,6 +99,11 @@ def manifest_rubbish(folder: Path) -> None:
     (folder / "manifest.json").write_text("{")
 
 
+def manifest_is_a_pipe(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
 def manifest_of_another(folder: Path) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "step": 7}))
@@ -114,6 +119,7 @@ DAMAGES = {
     flip: "checksum of variables.data-00000-of-00001 does not match",
     unlink: "variables.index is missing",
     manifest_rubbish: "manifest.json cannot be read",
+    manifest_is_a_pipe: "manifest.json cannot be read",
     manifest_of_another: "manifest.json names step-0000000007",
     manifest_lists_nothing: "its manifest lists no variables.index",
 }

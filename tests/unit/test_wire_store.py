@@ -99,6 +99,8 @@ def test_fields_of_a_newer_version_are_passed_over() -> None:
             ),
             id="phase number",
         ),
+        pytest.param('{"job": {"status": {"phase": Infinity}}}', id="phase without end"),
+        pytest.param('{"job": {"\\ud800": 1}}', id="half a surrogate pair"),
         pytest.param(
             json.dumps({"job": json.loads(wire_store.job_to_json(JOB))["job"], "fingerprint": ""}),
             id="no request id",
