@@ -99,11 +99,16 @@ def _fetch(file: File, gathered: Path, open_file: OpenFile, tally: _Tally) -> No
             out.truncate(0)
             offset = 0
         tally.add(offset)
+        left = file.size_bytes - offset
         for data in open_file(file.path, offset):
-            out.write(data)
-            tally.add(len(data))
-        size = out.tell()
-    if size < file.size_bytes:
+            # No more than was announced: a program may write on for ever.
+            out.write(data[:left])
+            tally.add(len(data[:left]))
+            left -= len(data[:left])
+            if not left:
+                break
+    if left:
+        size = file.size_bytes - left
         raise InternalError(
             f"{file.path} ended after {size:,} of {file.size_bytes:,} bytes; download again"
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 from protos.taas.v1.job_pb2 import Phase
+from protos.taas.v1.training_service_pb2 import File
+from taas import download
 from taas.client import Client
 from taas.errors import (
     AlreadyExists,
@@ -232,6 +235,25 @@ def test_download_stays_in_its_folder(
     running.double.jobs[job].output = {path: b"x"}
     with pytest.raises(InternalError, match="outside its tree"):
         client.download("mnist", tmp_path / "out")
+
+
+def test_download_ends_where_a_file_was_announced_to(tmp_path: Path) -> None:
+    """The program that writes it may go on writing it for ever."""
+    given = 0
+
+    def open_file(path: str, offset: int) -> Iterator[bytes]:
+        nonlocal given
+        for _ in range(1000):
+            given += 1
+            yield b"abc"
+
+    file = File(path="log", size_bytes=5)
+    stopped = threading.Event()
+    (place,) = download.fetch_tree(
+        [file], tmp_path, open_file, stopped, staging=".parts", resume=False
+    )
+    assert place.read_bytes() == b"abcab"
+    assert given == 2
 
 
 def test_download_into_what_is_no_folder(client: Client, job: str, tmp_path: Path) -> None:
