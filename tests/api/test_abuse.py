@@ -18,7 +18,12 @@ from controller.access.guard import Guard
 from controller.access.turns import Turns
 from controller.limits import CallLimits, Limits
 from controller.wire_errors import ErrorInterceptor
-from protos.taas.v1 import job_pb2, training_service_pb2_grpc, worker_service_pb2
+from protos.taas.v1 import (
+    job_pb2,
+    training_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, NAMESPACE, World, archive, create_request, job_name, served
 from tests.fakes import FakeAccess
@@ -306,3 +311,18 @@ async def test_streams_of_one_pod_are_few(world: World) -> None:
     # Each is superseded by a later one, or refused.
     ended = [await agent.ended() for agent in agents[:-1]]
     assert set(ended) <= {CODE.OK, CODE.RESOURCE_EXHAUSTED}
+
+
+async def test_streams_that_do_not_say_whose_they_are_are_counted_with_their_pod(
+    world: World,
+) -> None:
+    shown = (("authorization", f"Bearer {world.tokens.token('pod-1')}"),)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    streams = [stub.Connect(metadata=shown) for _ in range(5)]
+    codes = [asyncio.create_task(stream.code()) for stream in streams]
+    async with asyncio.timeout(BOUND_S):
+        assert await next(asyncio.as_completed(codes)) is CODE.RESOURCE_EXHAUSTED
+    assert sum(code.done() for code in codes) == 1
+    for stream in streams:
+        stream.cancel()
+    await asyncio.wait(codes)

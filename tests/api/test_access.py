@@ -16,9 +16,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import taas
 from controller.access.callers import Caller, PodIdentity
 from controller.access.certificates import Shown, make, make_authority
+from controller.access.guard import Guard
 from controller.access.rules import RULES
+from controller.access.turns import Turns
 from controller.limits import CallLimits
 from controller.server import Listener
+from controller.wire_errors import ErrorInterceptor
 from protos.taas.v1 import training_service_pb2 as pb
 from protos.taas.v1 import training_service_pb2_grpc, worker_service_pb2_grpc
 from tests.api.world import BOUND_S, NAMESPACE, Agent, World, archive, create_request, job_name
@@ -163,6 +166,28 @@ async def test_health_is_for_everybody_and_reflection_is_not(world: World) -> No
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await refused.read()
     assert caught.value.code() is CODE.UNAUTHENTICATED
+
+
+async def test_a_call_without_a_rule_is_nobodys(folder: Path, access: FakeAccess) -> None:
+    async def answer(request: Any, context: Any) -> bytes:
+        raise AssertionError("it was let through")
+
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), Guard(access, Turns(CallLimits()))])
+    handlers = {"New": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("taas.v1.TrainingService", handlers),)
+    )
+    server.add_insecure_port(f"unix:{folder}/guarded.sock")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{folder}/guarded.sock") as channel:
+            call = channel.unary_unary("/taas.v1.TrainingService/New")(
+                b"", metadata=bearer("ada's")
+            )
+            assert await call.code() is CODE.PERMISSION_DENIED
+            assert "nobody may call" in (await call.details() or "")
+    finally:
+        await server.stop(None)
 
 
 async def test_a_workers_token_opens_no_other_door(world: World, access: FakeAccess) -> None:
