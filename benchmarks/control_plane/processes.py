@@ -1,0 +1,135 @@
+"""The processes of the benchmark: how they are started and ended, and what they use."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+
+_BOUND_S = 120.0
+
+
+def free_address() -> str:
+    """Return an address of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+class Plane:
+    """A controller that can be killed and started again, and the simulated agents below it."""
+
+    def __init__(self, folder: Path, shares: int) -> None:
+        self.home = folder / "home"
+        self.socket = folder / "s"
+        self.home.mkdir()
+        self._metrics = free_address()
+        self._shares = shares
+        self._stack = ExitStack()
+        self._controller: subprocess.Popen[bytes] | None = None
+        self.agents: list[psutil.Process] = []
+
+    def __enter__(self) -> Plane:
+        with self._stack:
+            self.start()
+            self.wait_until_serving()
+            for share in range(self._shares):
+                of = ("--share", str(share), "--of", str(self._shares))
+                self.agents.append(psutil.Process(self._run("agents", *of).pid))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Start the controller."""
+        self._controller = self._run("controller", "--metrics", self._metrics)
+
+    def kill(self) -> None:
+        """Kill the controller."""
+        assert self._controller is not None
+        self._controller.kill()
+        self._controller.wait()
+
+    @property
+    def controller(self) -> psutil.Process:
+        """The controller's process."""
+        assert self._controller is not None
+        return psutil.Process(self._controller.pid)
+
+    def wait_until_serving(self) -> None:
+        """Return when the metrics are served, which come with the rest."""
+        bound = time.monotonic() + _BOUND_S
+        while time.monotonic() < bound:
+            with contextlib.suppress(OSError):
+                self.metrics()
+                return
+            if not self.controller.is_running():
+                break
+            time.sleep(0.02)
+        raise TimeoutError("the controller does not serve")
+
+    def metrics(self) -> Metrics:
+        """Ask for the metrics."""
+        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=30) as answer:
+            return Metrics(answer.read().decode())
+
+    def _run(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"benchmarks.control_plane.{module}"]
+        places = ["--home", str(self.home), "--socket", str(self.socket)]
+        log = self._stack.enter_context((self.home / f"{module}.log").open("ab"))
+        process = subprocess.Popen([*command, *places, *arguments], stdout=log, stderr=log)
+        self._stack.enter_context(_ended(process))
+        return process
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Metrics:
+    """What the controller tells Prometheus, at one moment."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines()
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples with that name and those labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in self._lines
+            if line.startswith((f"{name} ", f"{name}{{")) and all(w in line for w in wanted)
+        )
+
+    def buckets(self, name: str) -> dict[float, float]:
+        """Return how many observations of a histogram lie at or below each bound."""
+        begin = f'{name}_bucket{{le="'
+        lines = (line.removeprefix(begin) for line in self._lines if line.startswith(begin))
+        pairs = (line.split('"} ') for line in lines)
+        return {float(limit): float(count) for limit, count in pairs}
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the seconds of CPU that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def memory_mib(process: psutil.Process) -> float:
+    """Return the memory that a process has resident."""
+    return float(process.memory_info().rss / 2**20)
