@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """What one caller may have under way: calls at once, calls that wait, and streams; of these,
-    transfers of whole files, which hold megabytes each, take turns like calls."""
+    transfers of whole files, which hold megabytes each, take turns like calls. receiving: requests
+    that are received at a time, of all callers together; each may hold 8 MiB."""
 
+    receiving: int = 40
     calls: int = 16
     transfers: int = 16
     waiting: int = 240

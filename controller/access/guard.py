@@ -14,6 +14,7 @@ import grpc
 from controller import rpc_handlers
 from controller.access import rules
 from controller.access.callers import Action, Caller, PodIdentity, calling, worker_pod
+from controller.access.places import PRESSED_S
 from controller.access.ports import Access
 from controller.access.turns import Turns
 from controller.errors import InvalidJob, LimitExceeded, PermissionDenied, TaasError
@@ -28,7 +29,7 @@ RECHECK_S = 300.0
 # Streams of one pod: an agent has one, and for a moment the one before it.
 _STREAMS_OF_A_POD = 4
 # A message that has come in part is held, at most 4 MiB each. So a caller's requests are received
-# in his turns, and none is waited for longer.
+# in his turns, few of all callers at a time, and none is waited for longer.
 RECEIVE_S = 30.0
 # Who need not be known says very little.
 _ANYBODYS_S = 2.0
@@ -93,8 +94,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
 
         async def call(requests: AsyncIterator[Any], context: Any) -> Any:
             # The machine stands for who is not known: one that stalls holds up no probe of another.
-            async with self._turns.call(machine(context.peer())):
-                return await behavior(await _one(requests, _ANYBODYS_S), context)
+            where = machine(context.peer())
+            async with self._turns.call(where):
+                return await behavior(await _one(self._each(where, requests, _ANYBODYS_S)), context)
 
         return rpc_handlers.receiving(handler, call)
 
@@ -105,17 +107,17 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
         async def received(requests: AsyncIterator[Any]) -> Any:
             # What has come of a request takes memory, so that is for the caller's own turns.
             async with self._turns.call(caller.name):
-                return await _one(requests, self._receive_s)
+                return await _one(self._each(caller.name, requests, self._receive_s))
 
         async def call(requests: AsyncIterator[Any], context: Any) -> Any:
             async with self._turns.call(caller.name):
-                request = await _one(requests, self._receive_s)
+                request = await _one(self._each(caller.name, requests, self._receive_s))
                 await self._check(caller, rule, request)
                 return await behavior(request, context)
 
         async def receive(requests: AsyncIterator[Any], context: Any) -> Any:
             async with room(caller.name):
-                coming = _each(requests, self._receive_s)
+                coming = self._each(caller.name, requests, self._receive_s)
                 first = await _first(coming)
                 if first:
                     await self._check(caller, rule, first[0])
@@ -129,7 +131,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                 asked = None if several else await received(requests)
                 await self._check(caller, rule, asked)
                 again = loop.time() + self._recheck_s
-                given = _each(requests, self._receive_s) if several else asked
+                given = asked
+                if several:
+                    given = self._each(caller.name, requests, self._receive_s)
                 async with aclosing(behavior(given, context)) as answers:
                     async for answer in answers:
                         if loop.time() > again:
@@ -149,6 +153,25 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
         if handler.request_streaming:
             return rpc_handlers.receiving(handler, receive)
         return rpc_handlers.receiving(handler, write if handler.response_streaming else call)
+
+    async def _each(
+        self, caller: str, requests: AsyncIterator[Any], within_s: float
+    ) -> AsyncIterator[Any]:
+        """Yield requests. Raises LimitExceeded when one is longer in coming."""
+        coming = aiter(requests)
+        while True:
+            try:
+                async with self._turns.places.one(caller, within_s):
+                    request = await anext(coming, None)
+            except TimeoutError as error:
+                raise LimitExceeded(
+                    "request",
+                    f"did not come whole within {within_s:g} s, or within {PRESSED_S:g} s while "
+                    "others waited; send it without a pause",
+                ) from error
+            if request is None:
+                return
+            yield request
 
     async def _check(self, caller: Caller, rule: rules.Rule, request: Any) -> None:
         """Raise PermissionDenied unless the caller may do what the request asks for."""
@@ -186,28 +209,11 @@ def _token(metadata: Any) -> str:
     return ""
 
 
-async def _one(requests: AsyncIterator[Any], within_s: float) -> Any:
-    """Return the request of a call that has one. Raises InvalidJob if it has none, LimitExceeded
-    if it does not come in time."""
-    if first := await _first(_each(requests, within_s)):
+async def _one(requests: AsyncIterator[Any]) -> Any:
+    """Return the request of a call that has one. Raises InvalidJob if it has none."""
+    if first := await _first(requests):
         return first[0]
     raise InvalidJob("request", "is missing; send the message of this method")
-
-
-async def _each(requests: AsyncIterator[Any], within_s: float) -> AsyncIterator[Any]:
-    """Yield requests. Raises LimitExceeded when one is longer in coming."""
-    coming = aiter(requests)
-    while True:
-        try:
-            async with asyncio.timeout(within_s):
-                request = await anext(coming)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise LimitExceeded(
-                "request", f"did not come whole within {within_s:g} s; send it without a pause"
-            ) from error
-        yield request
 
 
 async def _first(requests: AsyncIterator[Any]) -> list[Any]:

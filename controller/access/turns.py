@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from controller.access.places import Places
 from controller.errors import LimitExceeded
 from controller.limits import CallLimits
 
@@ -34,7 +35,12 @@ class Turns:
     """Who has how much under way."""
 
     limits: CallLimits
+    places: Places = field(init=False)
     _lines: dict[str, _Line] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the places that all callers share."""
+        self.places = Places(self.limits.receiving)
 
     @asynccontextmanager
     async def call(self, caller: str) -> AsyncIterator[None]:

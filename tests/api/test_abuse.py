@@ -30,6 +30,7 @@ from tests.fakes import FakeAccess
 from tests.http2 import Connection
 
 CODE = grpc.StatusCode
+LIST = "/taas.v1.TrainingService/ListTrainingJobs"
 UPLOAD = pb.UploadSourceRequest(header=pb.UploadSourceHeader(parent=NAMESPACE))
 
 
@@ -135,7 +136,7 @@ async def test_a_flood_of_calls_leaves_others_alone(folder: Path) -> None:
         for _ in range(3):
             channel = grpc.aio.insecure_channel(world.address, options=options)
             await stack.enter_async_context(channel)
-            call = channel.unary_unary("/taas.v1.TrainingService/ListTrainingJobs")
+            call = channel.unary_unary(LIST)
             metadata = (("authorization", "Bearer a"),)
             floods += [call(request.SerializeToString(), metadata=metadata) for _ in range(100)]
         codes = [asyncio.create_task(flood.code()) for flood in floods]
@@ -156,12 +157,11 @@ async def test_requests_that_never_come_whole_hold_up_nobody_else(folder: Path) 
     access = FakeAccess()
     access.callers = {"a": Caller("ada"), "b": Caller("bob")}
     access.rights = {(name, "list", "default", "") for name in ("ada", "bob")}
-    method = "/taas.v1.TrainingService/ListTrainingJobs"
     size = 4 * 1024 * 1024 - 100
 
     def stall(connection: Connection) -> int:
         for _ in range(100):
-            connection.call(method, size, token="a")
+            connection.call(LIST, size, token="a")
         return connection.send_all_but_the_end(patience_s=0.5)
 
     async with served(folder, access=access) as world:
@@ -237,6 +237,37 @@ async def test_a_request_that_does_not_come_ends_its_call(
             assert "did not come whole" in (await calling.details() or "")
     finally:
         await server.stop(None)
+
+
+async def test_requests_of_many_callers_that_never_come_whole_hold_up_nobody_else(
+    folder: Path,
+) -> None:
+    """Together they would take all places where requests are received."""
+    access = FakeAccess()
+    many = [f"a{number}" for number in range(4)]
+    access.callers = {name: Caller(name) for name in (*many, "b")}
+    access.rights = {(name, "list", "default", "") for name in (*many, "b")}
+    limits = Limits(calls=CallLimits(receiving=6))
+
+    def stall(connection: Connection, token: str) -> None:
+        for _ in range(10):
+            connection.call(LIST, 4_000_000, token=token)
+        connection.send_all_but_the_end(patience_s=0.5)
+
+    async with served(folder, access=access, limits=limits) as world:
+        theirs = [Connection(world.address.removeprefix("unix:")) for _ in many]
+        stalling = asyncio.gather(
+            *(asyncio.to_thread(stall, *given) for given in zip(theirs, many, strict=True))
+        )
+        try:
+            for _ in range(3):
+                request = pb.ListTrainingJobsRequest(parent=NAMESPACE)
+                bobs = (("authorization", "Bearer b"),)
+                await world.client.ListTrainingJobs(request, metadata=bobs, timeout=BOUND_S)
+            await stalling
+        finally:
+            for connection in theirs:
+                connection.close()
 
 
 async def test_a_caller_who_never_reads_holds_little(world: World) -> None:

@@ -21,6 +21,7 @@ from controller.limits import CallLimits
 from controller.local.access import PodTokens
 from protos.taas.v1 import training_service_pb2 as pb
 from protos.taas.v1 import worker_service_pb2
+from tests.fakes import FakeAccess
 
 JOB = "namespaces/team/trainingJobs/mnist"
 TRAINING = "/taas.v1.TrainingService/"
@@ -38,10 +39,11 @@ async def test_a_request_that_does_not_come_is_given_up() -> None:
         return
         yield
 
+    tested = guard.Guard(FakeAccess(), Turns(CallLimits()))
     with pytest.raises(LimitExceeded, match=r"did not come whole within 0\.01 s"):
-        await guard._one(never(), 0.01)
+        await guard._one(tested._each("ada", never(), 0.01))
     with pytest.raises(InvalidJob, match="request: is missing"):
-        await guard._one(nothing(), 1000)
+        await guard._one(tested._each("ada", nothing(), 1000))
 
 
 # --- The table
