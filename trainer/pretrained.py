@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trainer.task import TaskError
+
+# What a file takes at most besides a few times its size: a damaged one can have HDF5 ask for
+# gigabytes, and the process would be ended without a word.
+_SPARE_BYTES = 256 << 20
+_TIMES_ITS_SIZE = 8
 
 
 def load_weights(model: Any, file: str | os.PathLike[str]) -> Any:
@@ -23,8 +31,17 @@ def load_weights(model: Any, file: str | os.PathLike[str]) -> Any:
         )
     fresh = [variable.numpy() for variable in model.variables]
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        with _at_most(_SPARE_BYTES + _TIMES_ITS_SIZE * path.stat().st_size):
+            model.load_weights(path)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        MemoryError,
+    ) as error:
         # Half of it may be in place already.
         for variable, value in zip(model.variables, fresh, strict=True):
             variable.assign(value)
@@ -33,6 +50,20 @@ def load_weights(model: Any, file: str | os.PathLike[str]) -> Any:
             f"damaged, cut off, or of another network ({path.stat().st_size:,} bytes)"
         ) from error
     return model
+
+
+@contextmanager
+def _at_most(more_bytes: int) -> Iterator[None]:
+    """Within, this process gets so much more memory, and then an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + more_bytes
+    bounds = [b for b in (bound, soft, hard) if b != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _first_line(error: BaseException) -> str:

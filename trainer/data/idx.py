@@ -137,7 +137,13 @@ def _read(name: str, stream: io.BufferedReader, packed: int, *, compressed: bool
             f"{name}: the values end at byte {header + expected}{place}, but more data follows; "
             "get the file again"
         )
-    array = values.view(dtype).reshape(shape)
+    try:
+        array = values.view(dtype).reshape(shape)
+    except ValueError as error:
+        raise DataError(
+            f"{name}: the header at byte 0 declares shape {shape}, which no array can have "
+            f"({error}); get the file again"
+        ) from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
