@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.cluster import access, evidence, lifecycle
 from tests.cluster.access import Cluster
+from tests.cluster.commands import say
 from tests.cluster.installed import Service, installed
 from tests.cluster.team import Team, new_namespace, team_in
 
@@ -43,9 +46,15 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(cluster := fixtures.get("cluster"), Cluster):
         report.sections += evidence.of_failure(cluster, fixtures.get("namespace"))
         # At once, since the others may take minutes.
-        if (terminal := item.config.pluginmanager.get_plugin("terminalreporter")) is not None:
-            terminal.write_line(f"\n{report.longreprtext[-2000:]}")
+        with _shown(item.config):
+            say(f"{item.nodeid}\n{report.longreprtext[-2000:]}")
     return report
+
+
+def _shown(config: pytest.Config) -> AbstractContextManager[None]:
+    """Within, what is said is seen by whoever runs the tests."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    return cast("AbstractContextManager[None]", capture.global_and_fixture_disabled())
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +71,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     was_up = lifecycle.healthy()
     try:
         # The first time takes minutes: say what is being done.
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        with _shown(request.config):
             lifecycle.up()
         yield access.own()
     finally:
