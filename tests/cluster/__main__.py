@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
+from typing import IO
 
 from tests.cluster import access, layout, lifecycle, programs
 from tests.cluster.commands import CommandFailed, say
@@ -27,18 +29,28 @@ def _print_environment() -> None:
 
 
 def _test() -> int:
-    """Runs the tests; the exit code of pytest. A cluster that was down is taken down again."""
+    """Runs the tests, those with an API server of their own beside the others; the worse exit code
+    of the two. A cluster that was down is taken down again."""
     own = access.kubeconfig_of_user() is None
     stays = not own or lifecycle.healthy()
-    options = ["-q", "-n", "2", "--dist", "loadgroup", "-m", "cluster"]
     try:
         if own:
             # The first time takes minutes: here it can be seen.
             lifecycle.up()
-        return subprocess.run([sys.executable, "-m", "pytest", *options, "tests"]).returncode
+        with tempfile.TemporaryFile() as said, _pytest("cluster and not nodes", said) as aside:
+            with _pytest("cluster and nodes", None) as shown:
+                codes = [shown.wait(), aside.wait()]
+            said.seek(0)
+            sys.stdout.write(said.read().decode(errors="replace"))
+        return max(codes)
     finally:
         if not stays:
             lifecycle.down()
+
+
+def _pytest(marks: str, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "tests"]
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT if output else None)
 
 
 def main() -> int:

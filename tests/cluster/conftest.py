@@ -22,18 +22,19 @@ HERE = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the mark by which `make e2e` chooses and the fast tests leave out."""
     config.addinivalue_line("markers", "cluster: runs on a real Kubernetes")
+    config.addinivalue_line("markers", "nodes: uses more of it than an API server of its own")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder needs a cluster, or an API server of its own. Those that use the
-    cluster itself go one after the other, whatever runs beside them: some break what others use,
-    and all have but the processors of this machine."""
+    cluster go one after the other: some break what others use, and all have but the processors of
+    this machine."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
             if "cluster" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group("cluster"))
+                item.add_marker(pytest.mark.nodes)
 
 
 @pytest.hookimpl(wrapper=True)
