@@ -26,6 +26,7 @@ from typing import Any
 import grpc
 
 from benchmarks import machine, record
+from benchmarks.control_plane.client import channel
 from benchmarks.rates import percentile
 from controller.access.callers import Caller
 from protos.taas.v1 import training_service_pb2 as pb
@@ -69,10 +70,8 @@ async def flood(address: str) -> None:
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for _ in range(_CONNECTIONS):
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            channel = grpc.aio.insecure_channel(address, options=options)
-            await stack.enter_async_context(channel)
-            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            line = await stack.enter_async_context(channel(address))
+            stub = training_service_pb2_grpc.TrainingServiceStub(line)
             for _ in range(_CALLS):
                 group.create_task(call(stub.ListTrainingJobs))
         sys.stdout.write("flooding\n")
@@ -101,8 +100,8 @@ def asked(address: str, seconds: float) -> list[float]:
     """How many milliseconds each of Bob's calls took, one after the other."""
     found = []
     request = pb.GetTrainingJobRequest(name=job_name("job-0"))
-    with grpc.insecure_channel(address) as channel:
-        stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+    with grpc.insecure_channel(address) as line:
+        stub = training_service_pb2_grpc.TrainingServiceStub(line)
         end = time.monotonic() + seconds
         while (began := time.monotonic()) < end:
             stub.GetTrainingJob(request, metadata=_shown("bob"))

@@ -29,7 +29,7 @@ _GOOD_S = 5.0
 _MOST_QUEUED = 1000
 _LOG_CHUNK = 64 * 1024
 
-_OPTIONS = (
+OPTIONS = (
     # A controller behind a web proxy is a misunderstanding of the environment.
     ("grpc.enable_http_proxy", 0),
     # A silently dead path is noticed within half a minute.
@@ -52,9 +52,9 @@ class Controller:
     def channel(self) -> grpc.aio.Channel:
         """Return a new channel."""
         if not self.ca:
-            return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.aio.insecure_channel(self.target, options=OPTIONS)
         credentials = grpc.ssl_channel_credentials(self.ca.encode())
-        return grpc.aio.secure_channel(self.target, credentials, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.target, credentials, options=OPTIONS)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return what a stream begins with. Raises OSError. The file is read each time: the

@@ -25,10 +25,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from benchmarks.control_plane.journal import NAME, Born, Gone, Tail
 from controller.local.access import PodTokens
-from protos import keepalive
 from protos.taas.v1 import history_pb2, job_pb2
 from protos.taas.v1 import worker_service_pb2 as wire
-from trainer.link import Controller, Link
+from trainer.link import OPTIONS, Controller, Link
 from trainer.storage import JobPaths
 
 _LOOK_EVERY_S = 0.05
@@ -46,13 +45,7 @@ class OwnLine(Controller):
 
     def channel(self) -> grpc.aio.Channel:
         """Return a new channel, with the link's own patience."""
-        options = [
-            ("grpc.use_local_subchannel_pool", 1),
-            *keepalive.pings(),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-        ]
+        options = [("grpc.use_local_subchannel_pool", 1), *OPTIONS]
         return grpc.aio.insecure_channel(self.target, options=options)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-import io
-import tarfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,13 +14,13 @@ import grpc.aio
 
 from protos.taas.v1 import job_pb2, training_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
+from tests.api.world import archive
 
 NAMESPACES = 20
 # Of the calls of one caller so many are let in at once, and the others wait; see CallLimits.
 _AT_ONCE = 64
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_TASK = b"def task(params): ...\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +52,11 @@ def channel(target: str) -> grpc.aio.Channel:
 
 def upload(target: str) -> job_pb2.Source:
     """Upload the source of all jobs."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        entry = tarfile.TarInfo("task.py")
-        entry.size = len(_TASK)
-        tar.addfile(entry, io.BytesIO(_TASK))
-    data = gzip.compress(packed.getvalue(), mtime=0)
-    source = job_pb2.Source(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-
-    def pieces() -> Iterator[pb.UploadSourceRequest]:
-        header = pb.UploadSourceHeader(parent=Named(0).parent, source=source)
-        yield pb.UploadSourceRequest(header=header, data=data)
-
+    data, source = archive()
+    header = pb.UploadSourceHeader(parent=Named(0).parent, source=source)
+    pieces = iter([pb.UploadSourceRequest(header=header, data=data)])
     with grpc.insecure_channel(target) as line:
-        training_service_pb2_grpc.TrainingServiceStub(line).UploadSource(pieces())
+        training_service_pb2_grpc.TrainingServiceStub(line).UploadSource(pieces)
     return source
 
 

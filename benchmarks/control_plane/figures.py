@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.rates import Spread
-
-
-def quantile(values: Iterable[float], share: float) -> float:
-    """Return the least value that so large a share of the values does not exceed.
-
-    >>> quantile([1, 2, 3, 4], 0.5)
-    2
-    """
-    known = sorted(values)
-    return known[max(0, math.ceil(share * len(known)) - 1)]
+from benchmarks.rates import Spread, percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +20,7 @@ class Delays:
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Delays:
         """Return that of one delay at least."""
-        p50, p99, most = (1000 * quantile(seconds, share) for share in (0.5, 0.99, 1))
+        p50, p99, most = (1000 * percentile(seconds, share) for share in (0.5, 0.99, 1))
         return cls(len(seconds), p50, p99, most)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
 import time
@@ -14,14 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.addresses import free_addresses
+
 _BOUND_S = 120.0
-
-
-def free_address() -> str:
-    """Return an address of this machine at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Plane:
@@ -31,7 +25,7 @@ class Plane:
         self.home = folder / "home"
         self.socket = folder / "s"
         self.home.mkdir()
-        self._metrics = free_address()
+        (self._metrics,) = free_addresses(1)
         self._shares = shares
         self._stack = ExitStack()
         self._controller: subprocess.Popen[bytes] | None = None

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.control_plane.figures import Delays, Told, bound, quantile, rates
+from benchmarks.control_plane.figures import Delays, Told, bound, rates
 from benchmarks.control_plane.journal import NAME, Born, Gone, JournalPods, Tail
 from benchmarks.control_plane.processes import Metrics
+from benchmarks.rates import percentile
 from controller.render import PodSettings, render
 from tests.contracts.jobs import a_job
 
@@ -23,10 +24,10 @@ from tests.contracts.jobs import a_job
         (range(1, 1001), 0.5, 500),
     ],
 )
-def test_a_quantile_is_one_of_the_values(
+def test_a_percentile_is_one_of_the_values(
     values: list[float], share: float, expected: float
 ) -> None:
-    assert quantile(values, share) == expected
+    assert percentile(values, share) == expected
 
 
 def test_delays_are_told_in_milliseconds() -> None:
