@@ -189,11 +189,13 @@ def looked_into_until(scene: Scene) -> datetime:
 
 
 def _has_left(member: Look) -> bool:
-    """True for a member whose agent has ended its trainer and is gone, while its pod still runs."""
+    """True for a member whose agent has ended its trainer and is gone, while its pod still runs,
+    and nobody knows why."""
     stopped = member.exited is not None and member.exited.outcome is Outcome.STOPPED
     away = member.agent is None or not member.agent.connected
     pod = member.pod
-    return stopped and away and pod is not None and pod.phase is PodPhase.RUNNING
+    runs = pod is not None and pod.phase is PodPhase.RUNNING and not member.leaving
+    return stopped and away and runs
 
 
 def _waits_for_blame(scene: Scene, blamed: Failure | None) -> bool:
