@@ -102,9 +102,10 @@ def _fetch(file: File, gathered: Path, open_file: OpenFile, tally: _Tally) -> No
         left = file.size_bytes - offset
         for data in open_file(file.path, offset):
             # No more than was announced: a program may write on for ever.
-            out.write(data[:left])
-            tally.add(len(data[:left]))
-            left -= len(data[:left])
+            announced = data[:left]
+            out.write(announced)
+            tally.add(len(announced))
+            left -= len(announced)
             if not left:
                 break
     if left:

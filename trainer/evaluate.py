@@ -7,6 +7,7 @@ weight 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,9 @@ class Evaluator:
         replicas = learner.strategy.num_replicas_in_sync
         share = max(1, min(_SHARE, -(-examples.size // replicas)))
         self._steps = -(-examples.size // (share * replicas))
-
-        def shares(first: int, local: int) -> Any:
-            return _shares(
-                examples,
-                share=share,
-                steps=self._steps,
-                replicas=replicas,
-                first=first,
-                local=local,
-            )
-
+        shares = partial(
+            _shares, examples=examples, share=share, steps=self._steps, replicas=replicas
+        )
         self._calls = Calls(
             learner.strategy,
             elements(learner.strategy, shares),
@@ -69,7 +62,7 @@ class Evaluator:
 
 
 def _shares(
-    examples: Examples, *, share: int, steps: int, replicas: int, first: int, local: int
+    first: int, local: int, *, examples: Examples, share: int, steps: int, replicas: int
 ) -> Any:
     """Return ((features, labels), weights, rows) of `local` replicas in turn, over and over."""
 

@@ -125,12 +125,11 @@ def word_of_chief(members: int, is_chief: bool, values: list[int]) -> list[int]:
     in a process, on all members. Quicker than a collective, which has to be traced first."""
     if members < 2:
         return values
-    ctx: Any = context.context()
+    board = group.CoordinationBoard()
     if is_chief:
-        ctx.set_config_key_value(_WORD_KEY, json.dumps(values))
+        board.put(_WORD_KEY, json.dumps(values))
         return values
-    # 0 waits until it is there, or the chief is not any more.
-    said: list[int] = json.loads(ctx.get_config_key_value(_WORD_KEY, 0))
+    said: list[int] = json.loads(board.get(_WORD_KEY))
     return said
 
 

@@ -42,20 +42,22 @@ def share(strategy: Any, variables: Iterable[tf.Variable], *, is_chief: bool) ->
     if members_of(strategy) == 1:
         return
     for some in _parts(variables):
-        values = [components(variable)[0].numpy() for variable in some]
-        sizes = [value.nbytes for value in values]
+        sizes = [_bytes(variable) for variable in some]
         words = np.zeros(-(-sum(sizes) // _WORD.itemsize), _WORD)
         if is_chief:
-            joined = b"".join(value.tobytes() for value in values)
+            joined = b"".join(components(variable)[0].numpy().tobytes() for variable in some)
             words.view(np.uint8)[: len(joined)] = np.frombuffer(joined, np.uint8)
         told = _sums(strategy, words).tobytes()
         if is_chief:
             continue
-        for variable, value, end in zip(some, values, np.cumsum(sizes), strict=True):
-            raw = told[end - value.nbytes : end]
-            fresh = np.frombuffer(raw, value.dtype).reshape(value.shape)
+        for variable, size, end in zip(some, sizes, np.cumsum(sizes), strict=True):
+            value = np.frombuffer(told[end - size : end], variable.dtype.as_numpy_dtype)
             for component in components(variable):
-                component.assign(fresh)
+                component.assign(value.reshape(variable.shape))
+
+
+def _bytes(variable: tf.Variable) -> int:
+    return int(variable.shape.num_elements() * variable.dtype.size)
 
 
 def _parts(variables: Iterable[tf.Variable]) -> Iterator[list[tf.Variable]]:
@@ -63,7 +65,7 @@ def _parts(variables: Iterable[tf.Variable]) -> Iterator[list[tf.Variable]]:
     part: list[tf.Variable] = []
     held = 0
     for variable in variables:
-        size = variable.shape.num_elements() * variable.dtype.size
+        size = _bytes(variable)
         if part and held + size > _MOST_BYTES:
             yield part
             part, held = [], 0
@@ -75,7 +77,7 @@ def _parts(variables: Iterable[tf.Variable]) -> Iterator[list[tf.Variable]]:
 
 def _sums(strategy: Any, own: Any) -> Any:
     """Return the sum of arrays over the first replicas of all members."""
-    local = strategy.num_replicas_in_sync // max(1, members_of(strategy))
+    local = strategy.num_replicas_in_sync // members_of(strategy)
 
     def together(values: Any) -> Any:
         def replica(values: Any) -> Any:

@@ -104,24 +104,27 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
         behavior = rpc_handlers.behavior_of(handler)
         room = self._turns.transfer if rule.transfer else self._turns.stream
 
+        def coming(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            return self._each(caller.name, requests, self._receive_s)
+
         async def received(requests: AsyncIterator[Any]) -> Any:
             # What has come of a request takes memory, so that is for the caller's own turns.
             async with self._turns.call(caller.name):
-                return await _one(self._each(caller.name, requests, self._receive_s))
+                return await _one(coming(requests))
 
         async def call(requests: AsyncIterator[Any], context: Any) -> Any:
             async with self._turns.call(caller.name):
-                request = await _one(self._each(caller.name, requests, self._receive_s))
+                request = await _one(coming(requests))
                 await self._check(caller, rule, request)
                 return await behavior(request, context)
 
         async def receive(requests: AsyncIterator[Any], context: Any) -> Any:
             async with room(caller.name):
-                coming = self._each(caller.name, requests, self._receive_s)
-                first = await _first(coming)
+                each = coming(requests)
+                first = await _first(each)
                 if first:
                     await self._check(caller, rule, first[0])
-                return await behavior(_after(first, coming), context)
+                return await behavior(_after(first, each), context)
 
         async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
@@ -131,9 +134,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                 asked = None if several else await received(requests)
                 await self._check(caller, rule, asked)
                 again = loop.time() + self._recheck_s
-                given = asked
-                if several:
-                    given = self._each(caller.name, requests, self._receive_s)
+                given = coming(requests) if several else asked
                 async with aclosing(behavior(given, context)) as answers:
                     async for answer in answers:
                         if loop.time() > again:

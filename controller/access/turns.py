@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from controller.access.places import Places
 from controller.errors import LimitExceeded
@@ -47,10 +48,8 @@ class Turns:
         """Be one of a caller's short calls, once it is its turn. Raises LimitExceeded."""
         line, most = self._line(caller), self.limits.calls + self.limits.waiting
         if line.calls >= most:
-            await asyncio.sleep(_PAUSE_S)
-            raise LimitExceeded(
-                "calls", f"{caller} has {line.calls} calls under way, the most are {most}; wait"
-            )
+            text = f"{caller} has {line.calls} calls under way, the most are {most}; wait"
+            await _refuse("calls", text)
         line.calls += 1
         try:
             async with line.turn:
@@ -65,11 +64,8 @@ class Turns:
         the limits."""
         line, most = self._line(caller), most or self.limits.streams
         if line.streams >= most:
-            await asyncio.sleep(_PAUSE_S)
-            raise LimitExceeded(
-                "streams",
-                f"{caller} has {line.streams} streams open, the most are {most}; close some",
-            )
+            text = f"{caller} has {line.streams} streams open, the most are {most}; close some"
+            await _refuse("streams", text)
         line.streams += 1
         try:
             yield
@@ -95,3 +91,8 @@ class Turns:
     def _leave(self, caller: str, line: _Line) -> None:
         if not line.calls and not line.streams:
             del self._lines[caller]
+
+
+async def _refuse(what: str, text: str) -> NoReturn:
+    await asyncio.sleep(_PAUSE_S)
+    raise LimitExceeded(what, text)

@@ -25,7 +25,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "nodes: uses more of it than an API server of its own")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder needs a cluster, or an API server of its own. Those that use the
     cluster go one after the other: some break what others use, and all have but the processors of

@@ -7,6 +7,7 @@ in one worker, for sparse gradients, and where a program asks for it by Communic
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -78,7 +79,7 @@ def _join(
     host = assignment.address.rpartition(":")[0].strip("[]")
     members = len(assignment.cluster)
     place = meeting.Place(assignment.position, members, host)
-    left, right = meeting.meet(place, _CoordinationBoard(), patience, lacking)
+    left, right = meeting.meet(place, CoordinationBoard(), patience, lacking)
     ring = library.ring_open(
         assignment.position, members, left.detach(), right.detach(), int(silence_s * 1000)
     )
@@ -107,19 +108,23 @@ def _unsuited(strategy: Any) -> str:
     return ""
 
 
-class _CoordinationBoard:
+class CoordinationBoard:
     """Words that the members leave at TensorFlow's coordination service. That is of one
     generation, and refuses processes that do not belong to it."""
 
     def put(self, key: str, value: str) -> None:
+        """Leave a word."""
         ctx: Any = context.context()
         ctx.set_config_key_value(key, value)
 
-    def get(self, key: str, timeout_s: float) -> str:
+    def get(self, key: str, timeout_s: float = math.inf) -> str:
+        """Return a word as soon as it is there. Raises TimeoutError if it does not come, and
+        tf.errors.OpError if the chief, who keeps the service, is not there any more."""
         ctx: Any = context.context()
+        # With 0 TensorFlow waits for ever.
+        timeout_ms = 0 if timeout_s == math.inf else max(int(timeout_s * 1000), 1)
         try:
-            # 0 would wait for ever.
-            value: str = ctx.get_config_key_value(key, max(int(timeout_s * 1000), 1))
+            value: str = ctx.get_config_key_value(key, timeout_ms)
         except tf.errors.DeadlineExceededError as error:
             raise TimeoutError(f"{key}: {error.message}") from error
         return value
