@@ -64,5 +64,7 @@ def test_goes_on_with_fewer_and_grows_again(service: Service) -> None:
     # Other workers, another order of sums: the same up to float noise.
     assert story.test == pytest.approx(calm.test, abs=1e-3)
     curve, moved = losses(client, "calm"), losses(client, "job")
-    # One more was saved where the group grew.
-    assert {step: moved[step] for step in curve} == pytest.approx(curve, abs=1e-3)
+    # One more was saved where the group grew, and on a busy disk one that waits gives way.
+    both = curve.keys() & moved.keys()
+    assert 8000 in both
+    assert [moved[step] for step in both] == pytest.approx([curve[s] for s in both], abs=1e-3)

@@ -25,9 +25,9 @@ def run(
     return client.get(name), story
 
 
-def losses(client: taas.Client, name: str) -> list[tuple[int, float]]:
-    """Return (step, loss) of the checkpoints, which are at the same steps in every run."""
-    return [(c.step, c.metrics["loss"]) for c in client.checkpoints(name)]
+def losses(client: taas.Client, name: str) -> dict[int, float]:
+    """Return the loss of the checkpoints by step."""
+    return {c.step: c.metrics["loss"] for c in client.checkpoints(name)}
 
 
 def test_two_jobs_at_once_give_what_each_gives_alone(service: Service) -> None:
@@ -39,7 +39,11 @@ def test_two_jobs_at_once_give_what_each_gives_alone(service: Service) -> None:
         client.submit(TASK, name=name, workers=2, parameters={"steps": "300"}, spec=spec)
     stories = [Story(list(client.watch(name))) for name in ("left", "right")]
     assert stories[0].test == stories[1].test
-    assert losses(client, "left") == losses(client, "right") != []
+    left, right = losses(client, "left"), losses(client, "right")
+    # On a busy disk a checkpoint that still waits gives way to the next; the last one is certain.
+    both = left.keys() & right.keys()
+    assert 300 in both
+    assert [left[step] for step in both] == [right[step] for step in both]
 
 
 @pytest.mark.parametrize(
