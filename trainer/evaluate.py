@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer import steady
 from trainer.calls import Calls, elements
 from trainer.data import Examples
 from trainer.learner import Learner
@@ -74,7 +75,7 @@ def _shares(
         indices = tf.where(real, positions, tf.zeros_like(positions))
         return examples.fetch(indices), tf.cast(real, tf.float32), rows
 
-    options = tf.data.Options()
+    options = steady.options()
     options.deterministic = True
     options.threading.max_intra_op_parallelism = 1
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -61,6 +61,28 @@ def test_keras_is_mended_once_whenever_it_is_imported(order: str) -> None:
     assert done.stderr.count("mended fit") == 1
 
 
+def test_the_iterator_of_an_epoch_ends_at_once_unless_the_program_has_a_tuner() -> None:
+    program("""
+from trainer import keras_compat; keras_compat.install()
+import keras, numpy as np, tensorflow as tf
+from keras.src.backend.tensorflow.trainer import TFEpochIterator
+
+def tuned(x, strategy):
+    with strategy.scope():
+        made = TFEpochIterator(x=x, distribute_strategy=strategy)
+    dataset = made._distributed_dataset
+    return getattr(dataset, "_original_dataset", dataset).options().autotune.enabled
+
+wanted = tf.data.Options()
+wanted.autotune.enabled = True
+own = tf.data.Dataset.range(8).batch(4)
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy()):
+    assert tuned(np.zeros((8, 1)), strategy) is False
+    assert tuned(own, strategy) is False
+    assert tuned(own.with_options(wanted), strategy) is True
+""")
+
+
 def test_keras_without_the_defects_is_left_alone() -> None:
     done = program(
         f"import keras\n{SOUND}\n"

@@ -111,6 +111,19 @@ def replica_elements(count: int, *, replicas: int, first: int, local: int, start
     ]
 
 
+def test_no_tuner_holds_up_the_end() -> None:
+    dataset = order.replica_dataset(
+        numbers(),
+        seed=5,
+        global_batch=BATCH,
+        replicas_total=1,
+        first_replica=0,
+        local_replicas=1,
+        start_step=0,
+    )
+    assert dataset.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize(("replicas", "first", "local"), [(1, 0, 1), (3, 1, 1), (4, 2, 2)])
 def test_a_replica_data_set_holds_its_shares_in_turn(replicas: int, first: int, local: int) -> None:
     start, count = 7, 150

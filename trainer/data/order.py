@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer import steady
 from trainer.data.examples import Examples
 from trainer.data.mixing import mix, mix_tensor
 
@@ -125,9 +126,8 @@ def _word(keys: Any, shift: int) -> Any:
 def _options() -> Any:
     """Return tf.data options: fixed order, and no more threads than cores of this process."""
     cores = len(os.sched_getaffinity(0))
-    options = tf.data.Options()
+    options = steady.options()
     options.deterministic = True
-    options.autotune.cpu_budget = cores
     options.threading.private_threadpool_size = cores
     # Batches are computed side by side, so each of them needs one thread only.
     options.threading.max_intra_op_parallelism = 1

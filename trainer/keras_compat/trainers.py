@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 from trainer.keras_compat import data, group, shares, steps
+from trainer.steady import steady
 
 
 def mend(trainer: Any, epoch_iterator: Any) -> None:
@@ -14,17 +17,20 @@ def mend(trainer: Any, epoch_iterator: Any) -> None:
 
 
 def _mend_iterator(iterator: Any, base: Any) -> None:
-    init = iterator.__init__
-
     def mended(self: Any, distribute_strategy: Any = None, *args: Any, **kwargs: Any) -> None:
-        if not shares.divided(distribute_strategy):
-            init(self, distribute_strategy, *args, **kwargs)
-            return
-        group.share_randomness(distribute_strategy)
+        divided = shares.divided(distribute_strategy)
+        if divided:
+            group.share_randomness(distribute_strategy)
         base.__init__(self, *args, **kwargs)
         self._distribute_strategy = distribute_strategy
         dataset = self.data_adapter.get_tf_dataset()
-        self._distributed_dataset = data.divide(dataset, distribute_strategy)
+        if isinstance(dataset, tf.data.Dataset):
+            dataset = steady(dataset)
+        if divided:
+            dataset = data.divide(dataset, distribute_strategy)
+        elif not isinstance(dataset, tf.distribute.DistributedDataset):
+            dataset = distribute_strategy.experimental_distribute_dataset(dataset)
+        self._distributed_dataset = dataset
 
     iterator.__init__ = mended
 

@@ -43,7 +43,9 @@ def callbacks_that_write(scope: Scope, folder: Path) -> dict[str, Any]:
         keras.callbacks.CSVLogger(folder / "log.csv"),
         keras.callbacks.TensorBoard(folder / "curves", histogram_freq=1, update_freq=1),
     ]
-    result = trained(scope, fit_validation_data=rows(21), fit_callbacks=callbacks)
+    x, _ = rows(21)
+    # To predict takes all members, so whoever is through it finds what the chief has written.
+    result = trained(scope, ask=x, fit_validation_data=rows(21), fit_callbacks=callbacks)
     saved = keras.models.load_model(folder / "2.keras") if (folder / "2.keras").exists() else None
     table = np.genfromtxt(folder / "log.csv", delimiter=",", skip_header=1)
     return {
