@@ -1,12 +1,13 @@
 """One worker of a training as one would write it by hand: MultiWorkerMirroredStrategy, no service.
 
     python -m benchmarks.bare_loop SOURCE POSITION ADDRESS,ADDRESS
-        [-p KEY=VALUE ...] [--steps-a-call N]
+        [-p KEY=VALUE ...] [--steps-a-call N] [--mended]
 
 Model, loss, optimizer, batch and number of steps are those of the task in SOURCE. Data pipeline
 and loop are the fastest plain ones: indices are shuffled and batches gathered from memory, many
-steps run in one call of a tf.function, and nothing is saved. The chief (position 0) prints a
-JSON line {"step": ..., "time": ...} after every call.
+steps run in one call of a tf.function, and nothing is saved. With --mended it has from the trainer
+what makes TensorFlow quicker than it is: memory that is kept between steps, and the ring. The chief
+(position 0) prints a JSON line {"step": ..., "time": ...} after every call.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("cluster", type=lambda text: text.split(","))
     parser.add_argument("-p", action="append", default=[], dest="parameters")
     parser.add_argument("--steps-a-call", type=int, default=STEPS_A_CALL)
+    parser.add_argument("--mended", action="store_true")
     arguments = parser.parse_args(argv)
     # Before the import: TensorFlow makes as many threads as it may use cores.
     pin(arguments.position)
@@ -53,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
         workers=len(arguments.cluster),
         steps_a_call=arguments.steps_a_call,
         tell=teller.step,
+        mended_for=tuple(arguments.cluster) if arguments.mended else (),
     )
     # An orderly end of the interpreter takes long with TensorFlow in it.
     os._exit(0)
@@ -66,15 +69,24 @@ def train(
     workers: int,
     steps_a_call: int,
     tell: Callable[[int], None],
+    mended_for: tuple[str, ...] = (),
 ) -> None:
-    """Train this worker's part, in the group that TF_CONFIG has; the chief tells its steps."""
+    """Train this worker's part, in the group that TF_CONFIG has; the chief tells its steps.
+
+    mended_for: the addresses of all members, to have what the trainer does about TensorFlow.
+    """
     import keras
     import tensorflow as tf
 
+    from trainer import allocator, contract, task
     from trainer import strategy as group
-    from trainer import task
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if mended_for:
+        member = contract.Assignment(
+            *("", "bare-loop", "", 1, "", ""), cluster=mended_for, position=position
+        )
+        group.quicken(strategy, member)
     made = task.load(source, "task.py", parameters)
     keras.utils.set_random_seed(made.seed)
     with strategy.scope():
@@ -93,6 +105,8 @@ def train(
         # The first call compiles.
         count = min(steps_a_call if step else 1, made.total_steps - step)
         many(tf.constant(count)).numpy()
+        if mended_for and not step:
+            allocator.keep_blocks()
         step += count
         if position == 0:
             tell(step)

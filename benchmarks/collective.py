@@ -2,7 +2,8 @@
 
 Compares, in the same processes and call by call, the service's ring, TensorFlow's own, and plain
 sockets that move the same bytes and add nothing. Then trains two networks with one worker and with
-two, over either. Every worker has one core. docs/decisions/013-collective.md has the reasons.
+two, over either, and the same with PyTorch's DistributedDataParallel on gloo. Every worker has one
+core. docs/decisions/013-collective.md has the reasons.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import debian_torch, machine
 from benchmarks.addresses import free_addresses
+from benchmarks.sides import SideFailed
 
 _SIZES = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 13_200_000, 100_000_000)
+# What trains with two workers: its title, and what trains with one.
+_TRAINED = {
+    "ring": ("the ring", "alone"),
+    "tensorflow": ("TensorFlow's ring", "alone"),
+    "ddp": ("PyTorch's DDP, gloo", "ddp alone"),
+}
 _SIDES = ("ring", "tensorflow", "sockets")
 # Of one measurement; much longer than what starts and ends it.
 _BURST_S = 0.5
@@ -49,17 +59,31 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What a worker is: a module, and under which Python it runs."""
+
+    module: str
+    python: str
+    environment: Mapping[str, str]
+
+
+_OURS = _Program(
+    "benchmarks.collective_member", sys.executable, os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+)
+
+
 class _Group:
     """Worker processes that measure what they are told to, all of them at once."""
 
-    def __init__(self, members: int) -> None:
+    def __init__(self, members: int, program: _Program = _OURS) -> None:
         cluster = ",".join(free_addresses(members))
         self._processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.collective_member", str(i), cluster],
+                [program.python, "-m", program.module, str(i), cluster],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+                env=program.environment,
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
@@ -110,13 +134,20 @@ def _reductions(members: int, sizes: Sequence[int], repeats: int) -> list[dict[s
 
 def _training(repeats: int) -> list[dict[str, Any]]:
     rows = []
-    with _Group(1) as alone, _Group(2) as both:
+    with ExitStack() as stack:
+        alone, both = (stack.enter_context(_Group(members)) for members in (1, 2))
+        sides = {
+            "alone": (alone, "ring"),
+            "ring": (both, "ring"),
+            "tensorflow": (both, "tensorflow"),
+        }
+        try:
+            ddp = _Program("benchmarks.ddp_member", debian_torch.PYTHON, debian_torch.provide())
+            for side, members in (("ddp alone", 1), ("ddp", 2)):
+                sides[side] = (stack.enter_context(_Group(members, ddp)), side)
+        except SideFailed as reason:
+            print(f"without PyTorch: {reason}", file=sys.stderr)
         for name in _NETWORKS:
-            sides = {
-                "alone": (alone, "ring"),
-                "ring": (both, "ring"),
-                "tensorflow": (both, "tensorflow"),
-            }
             counts = {
                 key: _rounds(group, "train", side, name) for key, (group, side) in sides.items()
             }
@@ -141,18 +172,16 @@ def _print(found: dict[str, Any]) -> None:
         ratio = median(t / r for t, r in zip(took["tensorflow"], took["ring"], strict=True))
         cells = [_spread(took[side]) for side in _SIDES]
         print(f"| {row['workers']} | {row['bytes']:,} | {' | '.join(cells)} | {ratio:.1f} |")
-    print(
-        "\n| network | one worker, ms a step | ring | TensorFlow's | speed-up: ring, TensorFlow's |"
-    )
+    print("\n| network | gradients over | one worker, ms a step | two workers | speed-up |")
     print("| --- | --- | --- | --- | --- |")
     for row in found["training"]:
         took = row["seconds"]
-        gains = [
-            median(2 * a / b for a, b in zip(took["alone"], took[side], strict=True))
-            for side in ("ring", "tensorflow")
-        ]
-        cells = [_spread(took[side]) for side in ("alone", "ring", "tensorflow")]
-        print(f"| {row['network']} | {' | '.join(cells)} | {gains[0]:.2f}, {gains[1]:.2f} |")
+        for side, (title, alone) in _TRAINED.items():
+            if side in took:
+                pairs = zip(took[alone], took[side], strict=True)
+                gain = median(2 * one / two for one, two in pairs)
+                cells = [row["network"], title, _spread(took[alone]), _spread(took[side])]
+                print(f"| {' | '.join(cells)} | {gain:.2f} |")
 
 
 if __name__ == "__main__":

@@ -109,10 +109,12 @@ def bare_loop(
     workers: int,
     parameters: Mapping[str, str],
     steps_a_call: int,
+    mended: bool = False,
 ) -> Programs:
     """Start the workers of `bare_loop`."""
     cluster = ",".join(free_addresses(workers))
     options = ["--steps-a-call", str(steps_a_call)]
+    options += ["--mended"] if mended else []
     options += [text for key, value in parameters.items() for text in ("-p", f"{key}={value}")]
     return Programs(
         [
