@@ -128,6 +128,8 @@ def _controller_manager() -> list[str]:
         # A lost node is noticed in seconds, so that tests of it are short.
         "--node-monitor-period=1s",
         "--node-monitor-grace-period=8s",
+        # A claim that is seen before its volume is looked at again only then, by default in 15 s.
+        "--pvclaimbinder-sync-period=1s",
     ]
 
 
