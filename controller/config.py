@@ -14,9 +14,9 @@ from controller.limits import CallLimits, Limits
 class LocalConfig:
     """A controller whose workers are processes of this machine.
 
-    home: folder of all state. socket: unix socket it listens on. stop_workers: end the workers
-    that a former controller left, instead of serving. metrics: HOST:PORT for Prometheus, "" for
-    none.
+    home: folder of all state. socket: unix socket it listens on for callers. stop_workers: end the
+    workers that a former controller left, instead of serving. metrics: HOST:PORT for Prometheus,
+    "" for none.
     """
 
     home: Path
@@ -24,14 +24,20 @@ class LocalConfig:
     stop_workers: bool = False
     metrics: str = ""
 
+    @property
+    def workers_socket(self) -> Path:
+        """The unix socket it listens on for workers: beside the other, and no longer by name."""
+        return self.socket.with_suffix(".pods")
+
 
 @dataclass(frozen=True, slots=True)
 class KubernetesConfig:
     """A controller whose workers are pods.
 
-    listen, health: HOST:PORT of the API and of the probes. namespace, pod: where this process
-    lives. worker_target: how agents reach the leader. trainer_image: of jobs that name none.
-    controller_image: of storage gateways. kubeconfig: None for the pod's service account.
+    listen, listen_workers, health: HOST:PORT for callers, for workers and for probes. namespace,
+    pod: where this process lives. worker_target: how agents reach the leader. trainer_image: of
+    jobs that name none. controller_image: of storage gateways. kubeconfig: None for the pod's own
+    service account.
     tls_secret: Secret with the certificate of the API, made if it is not there. server_names: by
     which more names clients know the service. audiences: a caller's token must be for one.
     limits: what callers and namespaces may ask for. metrics: HOST:PORT for Prometheus, "" for
@@ -39,6 +45,7 @@ class KubernetesConfig:
     """
 
     listen: str
+    listen_workers: str
     health: str
     namespace: str
     pod: str
@@ -82,6 +89,7 @@ def _kubernetes(arguments: list[str]) -> KubernetesConfig:
     )
     parser.add_argument("--kubernetes", action="store_true", required=True)
     parser.add_argument("--listen", default="[::]:8470", help="HOST:PORT of the API")
+    parser.add_argument("--listen-workers", default="[::]:8474", help="HOST:PORT for workers")
     parser.add_argument("--health", default="[::]:8472", help="HOST:PORT of the probes")
     parser.add_argument("--namespace", required=True, help="namespace of this pod")
     parser.add_argument("--pod", required=True, help="name of this pod")

@@ -74,6 +74,7 @@ async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
             pool,
             serving(
                 Listener(config.listen, certificate.shown.credentials()),
+                Listener(config.listen_workers, certificate.shown.credentials()),
                 store,
                 cluster,
                 storage,

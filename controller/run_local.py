@@ -40,9 +40,9 @@ async def run(config: LocalConfig) -> None:
 async def _serve(config: LocalConfig) -> None:
     storage_root = config.home / "storage"
     limits = Limits(max_workers=_MAX_WORKERS)
-    address = f"unix:{config.socket}"
+    workers_at = f"unix:{config.workers_socket}"
     settings = PodSettings(
-        controller=address, storage_root=str(storage_root), python=sys.executable
+        controller=workers_at, storage_root=str(storage_root), python=sys.executable
     )
     info = training_service_pb2.ServiceInfo(
         version=__version__,
@@ -59,7 +59,8 @@ async def _serve(config: LocalConfig) -> None:
         store,
         cluster,
         serving(
-            Listener(address),
+            Listener(f"unix:{config.socket}"),
+            Listener(workers_at),
             store,
             cluster,
             storage,

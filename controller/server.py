@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,7 +37,6 @@ from protos import keepalive
 from protos.taas.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
-    worker_service_pb2,
     worker_service_pb2_grpc,
 )
 
@@ -45,9 +44,11 @@ _log = logging.getLogger(__name__)
 
 # Seconds that calls in flight get when the controller stops; streams resume by cursor.
 _STOP_GRACE_S = 1.0
-_MAX_MESSAGE = 4 * 1024 * 1024
+# The largest message of a caller, and of a worker: of one that has come in part gRPC holds what has
+# come. A chief's heartbeat has a few hundred bytes, a part of a log 64 KiB.
+_CALLERS_BYTES = 4 * 1024 * 1024
+_WORKERS_BYTES = 256 * 1024
 _OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.so_reuseport", 0),
     *keepalive.pinged(),
     # Of a message that nobody reads yet 64 KiB are taken in, not the megabytes that a fast network
@@ -91,9 +92,21 @@ class Listener:
             raise ClusterRefused(f"{self.address}: cannot be listened at: {error}") from error
 
 
+class Addresses(NamedTuple):
+    """Where the service is reached: by callers, and by workers.
+
+    Two servers, since a server has one limit for all messages: workers are listened to at all
+    times, and what they say is short.
+    """
+
+    callers: str
+    workers: str
+
+
 @asynccontextmanager
 async def serving(
-    listener: Listener,
+    callers_at: Listener,
+    workers_at: Listener,
     store: JobStore,
     cluster: Cluster,
     storage: Storage,
@@ -104,8 +117,8 @@ async def serving(
     limits: Limits,
     metrics_address: str = "",
     pings: keepalive.Options | None = None,
-) -> AsyncIterator[str]:
-    """Serve and reconcile, for as long as the block runs. Gives the address as it is.
+) -> AsyncIterator[Addresses]:
+    """Serve and reconcile, for as long as the block runs. Gives the addresses as they are.
 
     metrics_address: HOST:PORT for Prometheus, see metrics.listening.
     pings: how frozen peers are noticed; by default within half a minute.
@@ -130,9 +143,13 @@ async def serving(
     # Agents may be newer than the controller: an upgrade that was taken back must not end them.
     errors = ErrorInterceptor(strict=[_TRAINING])
     guard = Guard(access, Turns(limits.calls))
-    server = grpc.aio.server(
-        interceptors=[errors, guard], options=[*_OPTIONS, *(pings or keepalive.pings())]
-    )
+
+    def made(message_bytes: int) -> grpc.aio.Server:
+        bound = ("grpc.max_receive_message_length", message_bytes)
+        options = [*_OPTIONS, bound, *(pings or keepalive.pings())]
+        return grpc.aio.server(interceptors=[errors, guard], options=options)
+
+    server, workers_server = made(_CALLERS_BYTES), made(_WORKERS_BYTES)
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
         TrainingService(
             store,
@@ -146,34 +163,32 @@ async def serving(
         server,
     )
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(
-        WorkerService(workers, store, cluster, utc_now), server
+        WorkerService(workers, store, cluster, utc_now), workers_server
     )
     healthy = _add_standard_services(server)
-    address = listener.add_to(server)
+    addresses = Addresses(callers_at.add_to(server), workers_at.add_to(workers_server))
     async with listening(metrics_address, metrics), asyncio.TaskGroup() as group:
         reconciling = group.create_task(Loop(world, queue).run())
         collecting = group.create_task(collect(store, storage, utc_now))
-        await server.start()
-        for name in ("", *_SERVICES):
+        await asyncio.gather(server.start(), workers_server.start())
+        for name in ("", _TRAINING):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-        _log.info("serving at %s", address)
+        _log.info("serving callers at %s, workers at %s", *addresses)
         try:
-            yield address
+            yield addresses
         finally:
             await healthy.enter_graceful_shutdown()
-            await server.stop(_STOP_GRACE_S)
+            await asyncio.gather(server.stop(_STOP_GRACE_S), workers_server.stop(_STOP_GRACE_S))
             reconciling.cancel()
             collecting.cancel()
 
 
 _TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
-_WORKERS = worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
-_SERVICES = (_TRAINING, _WORKERS)
 
 
 def _add_standard_services(server: grpc.aio.Server) -> Any:
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (_TRAINING, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return healthy

@@ -10,15 +10,12 @@ from typing import Any
 
 from controller import wire, wire_workers
 from controller.access.callers import worker_pod
-from controller.errors import InvalidJob, JobNotFound, LimitExceeded, PermissionDenied
+from controller.errors import InvalidJob, JobNotFound, PermissionDenied
 from controller.model import JobKey, MemberSeen
 from controller.ports import Cluster, JobStore
 from controller.workers import Connection, Workers
 from protos.taas.v1 import worker_service_pb2 as pb
 from protos.taas.v1 import worker_service_pb2_grpc
-
-# Of any message but one with a part of a log; a chief's heartbeat has a few hundred.
-_MOST_BYTES = 256 * 1024
 
 
 class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -64,7 +61,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def _hello(self, request: pb.ConnectRequest) -> tuple[JobKey, str, MemberSeen]:
         """Check that the caller is who it says: its token must be that of the job's pod of that
         index."""
-        _check_size(request)
         if request.WhichOneof("kind") != "hello":
             raise InvalidJob("hello", "is missing; an agent's first message says who it is")
         hello = request.hello
@@ -89,7 +85,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         async for request in requests:
             if connection.cut.is_set():
                 return
-            _check_size(request)
             now = self._clock()
             member = connection.member
             match request.WhichOneof("kind"):
@@ -124,12 +119,3 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         if record.HasField("progress"):
             heard = replace(heard, progress=wire.progress_from_wire(record.progress))
         self._workers.update(connection, heard)
-
-
-def _check_size(request: pb.ConnectRequest) -> None:
-    """Raise LimitExceeded for a message that is no agent's: it would be kept with the job."""
-    if not request.HasField("log") and request.ByteSize() > _MOST_BYTES:
-        raise LimitExceeded(
-            "worker message",
-            f"{request.ByteSize()} bytes are more than the {_MOST_BYTES} that it may have",
-        )

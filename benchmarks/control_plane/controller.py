@@ -1,6 +1,7 @@
 """The controller of one machine over pods that are no processes.
 
-    python -m benchmarks.control_plane.controller --home DIR --socket PATH --metrics HOST:PORT
+    python -m benchmarks.control_plane.controller --home DIR --socket PATH --workers-socket PATH \
+        --metrics HOST:PORT
 
 Wired as controller.run_local does; what differs are the pods, and limits that were not made for
 one caller with thousands of streams.
@@ -29,15 +30,17 @@ from protos.taas.v1 import training_service_pb2
 _LIMITS = Limits(calls=CallLimits(streams=100_000))
 
 
-async def serve(home: Path, socket: Path, metrics: str) -> None:
+async def serve(home: Path, socket: Path, workers_socket: Path, metrics: str) -> None:
     """Serve until the process ends."""
-    settings = PodSettings(controller=f"unix:{socket}", storage_root=str(home / "storage"))
+    workers_at = f"unix:{workers_socket}"
+    settings = PodSettings(controller=workers_at, storage_root=str(home / "storage"))
     info = training_service_pb2.ServiceInfo(version=__version__, backend="local", pid=os.getpid())
     store = SqliteStore(home / "state.db")
     async with (
         store,
         serving(
             Listener(f"unix:{socket}"),
+            Listener(workers_at),
             store,
             JournalPods(home),
             FolderStorage(home / "storage"),
@@ -56,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--workers-socket", type=Path, required=True)
     parser.add_argument("--metrics", required=True)
     options = parser.parse_args()
     # As the controller itself logs, for that has its price as well.
@@ -64,7 +68,7 @@ def main() -> None:
     )
     process.prepare()
     with StateLock(options.home):
-        asyncio.run(serve(options.home, options.socket, options.metrics))
+        asyncio.run(serve(options.home, options.socket, options.workers_socket, options.metrics))
 
 
 if __name__ == "__main__":

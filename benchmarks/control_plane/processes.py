@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.addresses import free_addresses
 
@@ -23,7 +24,7 @@ class Plane:
 
     def __init__(self, folder: Path, shares: int) -> None:
         self.home = folder / "home"
-        self.socket = folder / "s"
+        self.socket, self._workers_socket = folder / "s", folder / "w"
         self.home.mkdir()
         (self._metrics,) = free_addresses(1)
         self._shares = shares
@@ -37,7 +38,8 @@ class Plane:
             self.wait_until_serving()
             for share in range(self._shares):
                 of = ("--share", str(share), "--of", str(self._shares))
-                self.agents.append(psutil.Process(self._run("agents", *of).pid))
+                agents = self._run("agents", "--socket", str(self._workers_socket), *of)
+                self.agents.append(psutil.Process(agents.pid))
             self._stack = self._stack.pop_all()
         return self
 
@@ -46,7 +48,8 @@ class Plane:
 
     def start(self) -> None:
         """Start the controller."""
-        self._controller = self._run("controller", "--metrics", self._metrics)
+        sockets = ("--socket", str(self.socket), "--workers-socket", str(self._workers_socket))
+        self._controller = self._run("controller", *sockets, "--metrics", self._metrics)
 
     def kill(self) -> None:
         """Kill the controller."""
@@ -79,9 +82,9 @@ class Plane:
 
     def _run(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"benchmarks.control_plane.{module}"]
-        places = ["--home", str(self.home), "--socket", str(self.socket)]
+        command += ["--home", str(self.home)]
         log = self._stack.enter_context((self.home / f"{module}.log").open("ab"))
-        process = subprocess.Popen([*command, *places, *arguments], stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
         self._stack.enter_context(_ended(process))
         return process
 
@@ -99,23 +102,24 @@ class Metrics:
     """What the controller tells Prometheus, at one moment."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.splitlines()
+        families = text_string_to_metric_families(text)
+        self._samples = [sample for family in families for sample in family.samples]
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum of the samples with that name and those labels."""
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(
-            float(line.rpartition(" ")[2])
-            for line in self._lines
-            if line.startswith((f"{name} ", f"{name}{{")) and all(w in line for w in wanted)
+            sample.value
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
         )
 
     def buckets(self, name: str) -> dict[float, float]:
         """Return how many observations of a histogram lie at or below each bound."""
-        begin = f'{name}_bucket{{le="'
-        lines = (line.removeprefix(begin) for line in self._lines if line.startswith(begin))
-        pairs = (line.split('"} ') for line in lines)
-        return {float(limit): float(count) for limit, count in pairs}
+        return {
+            float(sample.labels["le"]): sample.value
+            for sample in self._samples
+            if sample.name == f"{name}_bucket"
+        }
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -348,7 +348,7 @@ async def test_streams_that_do_not_say_whose_they_are_are_counted_with_their_pod
     world: World,
 ) -> None:
     shown = (("authorization", f"Bearer {world.tokens.token('pod-1')}"),)
-    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.workers_channel)
     streams = [stub.Connect(metadata=shown) for _ in range(5)]
     codes = [asyncio.create_task(stream.code()) for stream in streams]
     async with asyncio.timeout(BOUND_S):

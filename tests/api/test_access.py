@@ -194,11 +194,22 @@ async def test_a_workers_token_opens_no_other_door(world: World, access: FakeAcc
     access.pods = {"pod's": PodIdentity("pod-uid-1", "default")}
     for method, request in requests():
         assert await code(world.client, method, request, "pod's") is CODE.UNAUTHENTICATED
-    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.workers_channel)
     call = stub.Connect(metadata=bearer("ada's"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is CODE.UNAUTHENTICATED
+
+
+async def test_callers_and_workers_have_doors_of_their_own(
+    world: World, access: FakeAccess
+) -> None:
+    access.pods = {"pod's": PodIdentity("pod-uid-1", "default")}
+    workers = training_service_pb2_grpc.TrainingServiceStub(world.workers_channel)
+    for method, request in requests():
+        assert await code(workers, method, request, "ada's") is CODE.UNIMPLEMENTED
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    assert await stub.Connect(metadata=bearer("pod's")).code() is CODE.UNIMPLEMENTED
 
 
 async def test_a_worker_speaks_for_its_own_job_alone(world: World, access: FakeAccess) -> None:

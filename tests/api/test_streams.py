@@ -271,7 +271,7 @@ async def test_a_worker_is_not_believed_for_another_pod(world: World) -> None:
     impostor = Agent(world, job, 0, agent.pod_uid)
     await impostor.call(token=world.tokens.token("another pod"))
     assert await impostor.ended() is grpc.StatusCode.PERMISSION_DENIED
-    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.workers_channel)
     for token in ("", world.tokens.token(agent.pod_uid)[:-1]):
         # Says no hello: to grpc.aio, a message that meets the refusal is an error of its own.
         call = stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
@@ -286,7 +286,7 @@ async def test_a_stream_that_does_not_begin_with_hello_is_refused(world: World) 
     agent = await world.agent("one", 0)
     token = world.tokens.token(agent.pod_uid)
     metadata = (("authorization", f"Bearer {token}"),)
-    stub = worker_service_pb2_grpc.WorkerServiceStub(world.channel)
+    stub = worker_service_pb2_grpc.WorkerServiceStub(world.workers_channel)
     silent = stub.Connect(metadata=metadata)
     await silent.done_writing()
     with pytest.raises(grpc.aio.AioRpcError) as caught:

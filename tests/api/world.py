@@ -69,6 +69,7 @@ class World:
     storage: FolderStorage
     root: Path
     channel: grpc.aio.Channel
+    workers_channel: grpc.aio.Channel
     tokens: PodTokens
 
     @property
@@ -152,7 +153,7 @@ class Agent:
 
     async def call(self, *, token: str | None = None, **hello: Any) -> None:
         """Open the stream, by default with the pod's own token, and say hello."""
-        stub = worker_service_pb2_grpc.WorkerServiceStub(self.world.channel)
+        stub = worker_service_pb2_grpc.WorkerServiceStub(self.world.workers_channel)
         shown = self.world.tokens.token(self.pod_uid) if token is None else token
         self.stream = stub.Connect(metadata=(("authorization", f"Bearer {shown}"),))
         await self.send(
@@ -298,14 +299,15 @@ async def served(
     store, cluster = store or FakeStore(), cluster or FakeCluster()
     root, tokens = folder / "storage", PodTokens.of(folder)
     storage = storage or FolderStorage(root)
-    address = f"unix:{folder}/taas.sock"
-    settings = PodSettings(controller=address, storage_root=str(root))
+    address, workers_at = f"unix:{folder}/taas.sock", f"unix:{folder}/taas.pods"
+    settings = PodSettings(controller=workers_at, storage_root=str(root))
     info = training_service_pb2.ServiceInfo(version="0", backend="fake", max_workers=8)
     limits = replace(limits or Limits(), max_workers=8, max_source_bytes=100_000)
     limits = replace(limits, calls=calls or CallLimits())
     async with (
         serving(
             listener or Listener(address),
+            Listener(workers_at),
             store,
             cluster,
             storage,
@@ -315,6 +317,7 @@ async def served(
             limits=limits,
             pings=pings,
         ) as bound,
-        grpc.aio.insecure_channel(bound) as channel,
+        grpc.aio.insecure_channel(bound.callers) as channel,
+        grpc.aio.insecure_channel(bound.workers) as workers_channel,
     ):
-        yield World(bound, store, cluster, storage, root, channel, tokens)
+        yield World(bound.callers, store, cluster, storage, root, channel, workers_channel, tokens)

@@ -91,15 +91,15 @@ def said(team: Team, name: str) -> str:
     return "".join(piece.text for piece in team.client.logs(name))
 
 
-def channel(team: Team) -> grpc.Channel:
+def channel(target: str) -> grpc.Channel:
     """A channel to the service that shows nobody's token."""
     access = replace(Access.of(os.environ), token_file=None, token="")
-    return access.channel(team.service.target, [("grpc.use_local_subchannel_pool", 1)])
+    return access.channel(target, [("grpc.use_local_subchannel_pool", 1)])
 
 
 def connect(team: Team, token: str, hello: worker_service_pb2.Hello) -> grpc.StatusCode | None:
     """How the service ends the stream of a worker that says this hello; None if it is taken in."""
-    with channel(team) as open_channel:
+    with channel(team.service.workers_target) as open_channel:
         stub = worker_service_pb2_grpc.WorkerServiceStub(open_channel)
         orders = stub.Connect(
             _only(hello),

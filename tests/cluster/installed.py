@@ -23,7 +23,7 @@ from tests.cluster.layout import PROJECT
 
 NAMESPACE = "taas-system"
 DEPLOYMENT = "deployment/taas-controller"
-PORT = 8470
+PORT, WORKERS_PORT = 8470, 8474
 # Who the clients of the tests are.
 _USER = "taas-tests"
 _CONTROLLERS = "app.kubernetes.io/name=taas-controller"
@@ -35,10 +35,12 @@ _BASE = PROJECT / "deploy"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The installed service. target: where a client of the tests reaches it."""
+    """The installed service. target, workers_target: where the tests reach it as clients, and as
+    workers."""
 
     cluster: Cluster
     target: str
+    workers_target: str
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """What kubectl says in the namespace of the service."""
@@ -108,14 +110,14 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Service]:
     with contextlib.ExitStack() as stack:
         if not cluster.ours:
             stack.callback(cluster.kubectl, "delete", "-k", str(folder), "--wait=false")
-            target = stack.enter_context(_forwarded(cluster))
+            targets = stack.enter_context(_forwarded(cluster, PORT, WORKERS_PORT))
         else:
-            found = cluster.get("service", "taas", NAMESPACE)
-            target = f"{found['spec']['clusterIP']}:{PORT}"
-        service = Service(cluster, target)
+            address = cluster.get("service", "taas", NAMESPACE)["spec"]["clusterIP"]
+            targets = [f"{address}:{port}" for port in (PORT, WORKERS_PORT)]
+        service = Service(cluster, *targets)
         service.rolled_out()
         stack.enter_context(_known(cluster, folder))
-        wait_until(f"the service at {target} to answer", lambda: _answers(service))
+        wait_until(f"the service at {service.target} to answer", lambda: _answers(service))
         yield service
 
 
@@ -192,16 +194,20 @@ def _answers(service: Service) -> bool:
 
 
 @contextlib.contextmanager
-def _forwarded(cluster: Cluster) -> Iterator[str]:
-    """An address of this machine that leads to the service, begun again whenever it breaks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = cluster.command("-n", NAMESPACE, "port-forward", "service/taas", f"{port}:{PORT}")
+def _forwarded(cluster: Cluster, *ports: int) -> Iterator[list[str]]:
+    """Addresses of this machine that lead to ports of the service, begun again whenever it
+    breaks."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in ports]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        free = [probe.getsockname()[1] for probe in probes]
+    pairs = [f"{here}:{port}" for here, port in zip(free, ports, strict=True)]
+    command = cluster.command("-n", NAMESPACE, "port-forward", "service/taas", *pairs)
     script = 'while true; do "$@" >/dev/null 2>&1; sleep 0.5; done'
     forwarding = subprocess.Popen(["sh", "-c", script, "sh", *command], start_new_session=True)
     try:
-        yield f"127.0.0.1:{port}"
+        yield [f"127.0.0.1:{port}" for port in free]
     finally:
         os.killpg(forwarding.pid, 9)
         forwarding.wait()

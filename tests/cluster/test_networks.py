@@ -93,7 +93,8 @@ def test_policies_let_through_what_is_needed_and_nothing_else(team: Team, other_
         "worker": listens(team, "job-0"),
         "other's worker": listens(other_team, "job-0"),
         "gateway": f"{gateway}:8471",
-        "controller": f"{controller}:8470",
+        "API": f"{controller}:8470",
+        "workers' door": f"{controller}:8474",
         "metrics": f"{controller}:8473",
         "API server": f"{layout.HOST_IP}:6443",
     }
@@ -109,10 +110,10 @@ def test_policies_let_through_what_is_needed_and_nothing_else(team: Team, other_
             for each, pod in from_where
         ]
         assert passes == [
-            {"worker", "controller"},
+            {"worker", "workers' door"},
             # Nobody has said what pods that are none of ours may call; what is ours is shut.
-            {"controller", "API server"},
-            {"controller", "API server"},
+            {"API", "API server"},
+            {"API", "API server"},
         ]
         # And all that there is works behind them: names, streams, gradients across nodes, logs,
         # files through a gateway, and a job that begins only now.

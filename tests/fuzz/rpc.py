@@ -32,6 +32,9 @@ from tests.fuzz.engine import Target
 from tests.fuzz.messages import fill, random_message
 
 CODE = grpc.StatusCode
+TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+WORKER = worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+STORAGE = storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"]
 _FAIR = {
     CODE.OK,
     CODE.INVALID_ARGUMENT,
@@ -80,7 +83,7 @@ class Calls:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._stack = contextlib.AsyncExitStack()
-        self._channel, self._metadata = self._do(self._stack.enter_async_context(world(folder)))
+        self._channels, self._metadata = self._do(self._stack.enter_async_context(world(folder)))
 
     def close(self) -> None:
         """End the service."""
@@ -120,7 +123,8 @@ class Calls:
     async def _call(self, method: Method, data: bytes) -> tuple[grpc.StatusCode, str]:
         kind = "stream" if method.many_requests else "unary"
         kind += "_stream" if method.many_answers else "_unary"
-        call = getattr(self._channel, kind)(method.path)
+        _, service, _ = method.path.split("/")
+        call = getattr(self._channels[service], kind)(method.path)
         given = iter(_parts(data)) if method.many_requests else data
         timeout = _LISTEN_S if method.many_answers else _BOUND_S
         made = call(given, metadata=self._metadata, timeout=timeout)
@@ -164,18 +168,23 @@ def _name_what_is_there(random: Random, message: Any) -> None:
         fill(random, message, 1)
 
 
+# Where each service is reached, and what is sent with every call.
+_Reached = tuple[dict[str, grpc.aio.Channel], Any]
+
+
 @asynccontextmanager
-async def _controller(folder: Path) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
+async def _controller(folder: Path) -> AsyncIterator[_Reached]:
     async with served(folder) as world:
         await world.submit("mnist", workers=1)
         await world.pods("mnist", 1)
         (pod,) = await world.cluster.pods(await world.job("mnist"))
         token = world.tokens.token(pod.uid)
-        yield world.channel, (("authorization", f"Bearer {token}"),)
+        channels = {TRAINING.full_name: world.channel, WORKER.full_name: world.workers_channel}
+        yield channels, (("authorization", f"Bearer {token}"),)
 
 
 @asynccontextmanager
-async def _gateway(folder: Path) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
+async def _gateway(folder: Path) -> AsyncIterator[_Reached]:
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     storage_service_pb2_grpc.add_StorageServiceServicer_to_server(
         StorageService(FolderStorage(folder / "claim")), server
@@ -185,7 +194,7 @@ async def _gateway(folder: Path) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield channel, ()
+            yield {STORAGE.full_name: channel}, ()
     finally:
         await server.stop(None)
 
@@ -193,13 +202,10 @@ async def _gateway(folder: Path) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
 @contextlib.contextmanager
 def targets(folder: Path) -> Iterator[tuple[Target, ...]]:
     """Give the targets while their services run; the folder's path must be short."""
-    training = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
-    worker = worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]
-    storage = storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"]
     with contextlib.ExitStack() as stack:
-        controller = Calls((*methods(training), *methods(worker)), folder, _controller)
+        controller = Calls((*methods(TRAINING), *methods(WORKER)), folder, _controller)
         stack.callback(controller.close)
-        gateway = Calls(methods(storage), folder, _gateway)
+        gateway = Calls(methods(STORAGE), folder, _gateway)
         stack.callback(gateway.close)
         yield tuple(
             Target(name, calls, (), seeds=_seeds(calls.make), make=calls.make)

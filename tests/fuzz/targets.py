@@ -45,7 +45,7 @@ from trainer.reports import parse_report
 from trainer.sources import InvalidSource, unpack_source
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SETTINGS = kubernetes_settings("taas:8470", Platform("image"), "CA")
+SETTINGS = kubernetes_settings("taas:8474", Platform("image"), "CA")
 
 
 def targets(folder: Path) -> tuple[Target, ...]:

@@ -6,7 +6,7 @@ import contextlib
 import select
 import selectors
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,18 +62,29 @@ def lazy_readers(
 
 
 @contextmanager
-def stalled_requests(path: str, method: str, count: int, size: int) -> Iterator[int]:
-    """So many requests of that size whose last byte never comes; gives how many bytes of them
-    the service has taken."""
+def stalled_requests(
+    path: str, method: str, count: int, size: int, token: Callable[[int], str] = lambda _: ""
+) -> Iterator[int]:
+    """So many requests of that size whose last byte never comes, each with its token; gives how
+    many bytes of them the service has taken."""
     with contextlib.ExitStack() as stack:
         connections = []
         for begin in range(0, count, _STREAMS_OF_A_CONNECTION):
             one = Connection(path)
             stack.callback(one.close)
             connections.append(one)
-            for _ in range(begin, min(count, begin + _STREAMS_OF_A_CONNECTION)):
-                one.call(method, size)
+            for number in range(begin, min(count, begin + _STREAMS_OF_A_CONNECTION)):
+                one.call(method, size, token=token(number))
         yield sum(one.send_all_but_the_end(_PATIENCE_S) for one in connections)
+
+
+def message_is_refused(path: str, method: str, size: int, token: str) -> None:
+    """Return when the service has ended a call of which it knows its message's size alone."""
+    one = Connection(path)
+    try:
+        one.until_ended(one.call(method, size, token=token))
+    finally:
+        one.close()
 
 
 def send_a_huge_message(path: str, method: str, size: int) -> int:

@@ -7,7 +7,7 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -16,12 +16,14 @@ import pytest
 
 import taas
 from controller.limits import CallLimits
+from controller.local.access import PodTokens
 from protos.taas.v1 import training_service_pb2 as pb
 from protos.taas.v1 import training_service_pb2_grpc
 from protos.taas.v1.job_pb2 import CommandProgram, Source, TrainingJobSpec
 from tests.service.callers import (
     idle_connections,
     lazy_readers,
+    message_is_refused,
     send_a_huge_message,
     stalled_requests,
 )
@@ -30,6 +32,7 @@ from tests.service.world import BOUND_S, Service, until
 # Streams below, and jobs at, what one caller and one namespace may have.
 CONNECTIONS, READERS, STALLED, JOBS = 5000, 400, 400, 1000
 MEBI, GIBI = 1 << 20, 1 << 30
+CONNECT, WORKERS_BYTES = "/taas.v1.WorkerService/Connect", 256 * 1024
 # What docs/security.md promises of a controller; deploy/ gives it more.
 BOUND_BYTES = 512 * MEBI
 
@@ -55,6 +58,16 @@ def socket_of(service: Service) -> str:
     until(lambda: os.path.exists(path), "the service")
     assert service.client().service_info().version
     return path
+
+
+def workers_socket_of(service: Service) -> str:
+    """The path of the socket that is for workers."""
+    return socket_of(service).removesuffix(".sock") + ".pods"
+
+
+def tokens_of(tokens: PodTokens) -> Callable[[int], str]:
+    """The tokens of pods, by number."""
+    return lambda number: tokens.token(f"pod-{number}")
 
 
 @pytest.fixture
@@ -144,6 +157,18 @@ def test_requests_that_never_come_whole_are_not_held(service: Service, method: s
     assert service.client().service_info().version
 
 
+def test_messages_of_workers_that_never_come_whole_are_few_bytes(service: Service) -> None:
+    path, tokens = workers_socket_of(service), PodTokens.of(service.home)
+    message_is_refused(path, CONNECT, WORKERS_BYTES + 1, tokens.token("pod"))
+    before = resident(service)
+    with stalled_requests(path, CONNECT, STALLED, WORKERS_BYTES, tokens_of(tokens)) as taken:
+        # What is held is what was taken, and all have been let in.
+        assert taken == STALLED * (WORKERS_BYTES - 1)
+        grown = resident(service) - before
+        assert grown < 2 * STALLED * WORKERS_BYTES, f"{grown / MEBI:.0f} MiB"
+        assert service.client().service_info().version
+
+
 def test_clients_that_never_read_wait_alone(service: Service, big: str) -> None:
     client, before = service.client(), resident(service)
     # So many go over at once, the others wait for those.
@@ -166,7 +191,8 @@ def test_clients_that_never_read_wait_alone(service: Service, big: str) -> None:
 def test_another_user_of_the_machine_cannot_call(service: Service) -> None:
     path = service.target.removeprefix("unix:")
     until(lambda: os.path.exists(path), "the service")
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    for each in (path, workers_socket_of(service)):
+        assert stat.S_IMODE(os.stat(each).st_mode) == 0o600
     for name in ("state.db", "pods.key"):
         assert not stat.S_IMODE((service.home / name).stat().st_mode) & 0o077, name
     if os.geteuid() == 0:
@@ -208,11 +234,13 @@ def test_all_of_it_at_once_stays_below_the_bound(service: Service, big: str) -> 
     spec = TrainingJobSpec(command=CommandProgram(words=["true"]), workers=1, suspend=True)
     for number in range(JOBS - len(list(client.list()))):
         client.create(f"job-{number}", spec)
+    tokens = tokens_of(PodTokens.of(service.home))
     called, logs = "/taas.v1.TrainingService/", pb.StreamLogsRequest(name=big)
     with (
         idle_connections(path, CONNECTIONS),
         lazy_readers(service.target, "StreamLogs", logs, READERS, told=READERS),
         stalled_requests(path, f"{called}UploadSource", STALLED, 4 * MEBI - 100),
+        stalled_requests(workers_socket_of(service), CONNECT, STALLED, WORKERS_BYTES, tokens),
     ):
         send_a_huge_message(path, f"{called}GetTrainingJob", GIBI)
         assert len(list(client.list())) == JOBS

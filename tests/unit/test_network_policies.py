@@ -40,7 +40,7 @@ NETWORK = Network(
         OTHER: policies(TENANT),
     },
 )
-WORKER = render(job(), 0, kubernetes_settings("taas:8470", Platform("image"), ""))
+WORKER = render(job(), 0, kubernetes_settings("taas:8474", Platform("image"), ""))
 GATEWAY = gateway.render_gateway(TEAM, "claim", gateway.GatewaySettings("image"), "uid")
 CONTROLLER_LABELS = template_labels("base/controller.yaml")
 PEERS = {
@@ -57,14 +57,15 @@ PEERS = {
     "prometheus": Peer(MONITORING, {"app": "prometheus"}),
     "outside": Peer(),
 }
-GRPC, GATEWAY_PORT, METRICS, ANY = 8470, gateway.PORT, 8473, 40_000
+GRPC, WORKERS, GATEWAY_PORT, METRICS, ANY = 8470, 8474, gateway.PORT, 8473, 40_000
 
 
 @pytest.mark.parametrize(
     ("source", "target", "port"),
     [
         ("worker", "worker", ANY),
-        ("worker", "controller", GRPC),
+        ("worker", "controller", WORKERS),
+        ("other's worker", "controller", WORKERS),
         ("worker", "names", 53),
         ("controller", "gateway", GATEWAY_PORT),
         ("controller", "outside", 443),
@@ -85,7 +86,8 @@ def test_what_is_needed_is_let_through(source: str, target: str, port: int) -> N
 @pytest.mark.parametrize(
     ("source", "target", "port"),
     [
-        # A job's workers: each other, the controller, names; nothing else.
+        # A job's workers: each other, their door of the controller, names; nothing else.
+        ("worker", "controller", GRPC),
         ("worker", "other's worker", ANY),
         ("other's worker", "worker", ANY),
         ("worker", "gateway", GATEWAY_PORT),
@@ -95,7 +97,7 @@ def test_what_is_needed_is_let_through(source: str, target: str, port: int) -> N
         ("worker", "neighbour", 80),
         ("worker", "serving", 8500),
         ("worker", "controller", METRICS),
-        ("worker", "poser", GRPC),
+        ("worker", "poser", WORKERS),
         ("neighbour", "worker", ANY),
         ("stranger", "worker", ANY),
         ("controller", "worker", ANY),
@@ -111,6 +113,10 @@ def test_what_is_needed_is_let_through(source: str, target: str, port: int) -> N
         ("gateway", "names", 53),
         # The controller, and what else is in its namespace.
         ("stranger", "controller", METRICS),
+        ("stranger", "controller", WORKERS),
+        ("neighbour", "controller", WORKERS),
+        ("serving", "controller", WORKERS),
+        ("outside", "controller", WORKERS),
         ("outside", "controller", METRICS),
         ("prometheus", "controller", 8472),
         ("controller", "outside", 80),

@@ -109,7 +109,7 @@ def test_assignment_of_a_script_and_of_a_command() -> None:
 # --- On Kubernetes
 
 KUBERNETES = kubernetes_settings(
-    "taas.taas-system.svc:8470", Platform("taas-trainer:1"), "CERTIFICATES"
+    "taas.taas-system.svc:8474", Platform("taas-trainer:1"), "CERTIFICATES"
 )
 GOLDEN = Path(__file__).parent / "golden"
 FULL = PodOptions(
