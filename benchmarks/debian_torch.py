@@ -18,9 +18,14 @@ PYTHON = "/usr/bin/python3"
 # OpenBLAS, since the BLAS that Debian takes by default is the slow reference.
 _PACKAGES = ("python3-torch", "libopenblas0-pthread")
 _FOLDER = ROOT / "build/peers/debian-torch"
-_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 # Where packages keep libraries that others are meant to find.
-_BELOW = ("openblas-pthread", "lapack", "")
+_LIBRARIES = (
+    "usr/lib/x86_64-linux-gnu/openblas-pthread",
+    "usr/lib/x86_64-linux-gnu/lapack",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib",
+    "lib/x86_64-linux-gnu",
+)
 
 
 def provide() -> dict[str, str]:
@@ -32,7 +37,7 @@ def provide() -> dict[str, str]:
         shutil.rmtree(_FOLDER, ignore_errors=True)
         _unpack()
         mark.touch()
-    libraries = [str(_FOLDER / _LIBRARIES / name) for name in _BELOW]
+    libraries = [str(_FOLDER / place) for place in _LIBRARIES]
     return os.environ | {
         "LD_LIBRARY_PATH": ":".join(libraries),
         "PYTHONPATH": f"{ROOT}:{_FOLDER}/usr/lib/python3/dist-packages",
