@@ -103,7 +103,9 @@ def main() -> int:
         parts = {part: statistics.median(each[part] for each in found) for part in PARTS}
         print(f"{fault}: median {statistics.median(seconds):.2f} s ({shown(parts)})")
     figures = {"took_s": time.monotonic() - began, "results": results}
-    record.keep(f"recovery-{arguments.backend}", vars(arguments), about, figures)
+    only = [arguments.fault.replace(" ", "-")] if arguments.fault else []
+    name = "-".join(["recovery", arguments.backend, *only])
+    record.keep(name, vars(arguments), about, figures)
     return 0
 
 
