@@ -26,7 +26,7 @@ class LocalConfig:
 
     @property
     def workers_socket(self) -> Path:
-        """The unix socket it listens on for workers: beside the other, and no longer by name."""
+        """The unix socket it listens on for workers, beside the other."""
         return self.socket.with_suffix(".pods")
 
 
