@@ -78,14 +78,13 @@ def train(
     import keras
     import tensorflow as tf
 
-    from trainer import allocator, contract, task
+    from trainer import allocator, task
     from trainer import strategy as group
+    from trainer.contract import Assignment
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     if mended_for:
-        member = contract.Assignment(
-            *("", "bare-loop", "", 1, "", ""), cluster=mended_for, position=position
-        )
+        member = Assignment("", "", "", 1, "", "", cluster=mended_for, position=position)
         group.quicken(strategy, member)
     made = task.load(source, "task.py", parameters)
     keras.utils.set_random_seed(made.seed)

@@ -13,11 +13,12 @@ import sys
 
 from benchmarks.sides import SideFailed
 from benchmarks.sides.scratch import ROOT
+from benchmarks.training.peers import FOLDER
 
 PYTHON = "/usr/bin/python3"
 # OpenBLAS, since the BLAS that Debian takes by default is the slow reference.
 _PACKAGES = ("python3-torch", "libopenblas0-pthread")
-_FOLDER = ROOT / "build/peers/debian-torch"
+_FOLDER = FOLDER / "debian-torch"
 # Where packages keep libraries that others are meant to find.
 _LIBRARIES = (
     "usr/lib/x86_64-linux-gnu/openblas-pthread",

@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.sides import SideFailed
 from benchmarks.sides.scratch import ROOT
 
-_FOLDER = ROOT / "build/peers"
+# Where all of them are.
+FOLDER = ROOT / "build/peers"
 _MARK = "installed"
 
 
@@ -36,7 +37,7 @@ TF_KERAS = Peer("tf-keras", "tf-keras==2.21.0", dependencies=False)
 
 def provide(peer: Peer) -> Path:
     """Return the folder to import it from. Raises SideFailed if it cannot be installed."""
-    folder = _FOLDER / peer.name
+    folder = FOLDER / peer.name
     mark = folder / _MARK
     if mark.exists() and mark.read_text() == peer.requirement:
         return folder

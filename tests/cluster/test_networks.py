@@ -10,7 +10,7 @@ import pytest
 from tests.cluster import layout
 from tests.cluster.access import SAFE, Cluster
 from tests.cluster.enforcement import enforced
-from tests.cluster.installed import NAMESPACE
+from tests.cluster.installed import NAMESPACE, PORT, WORKERS_PORT
 from tests.cluster.team import DIGITS, Team, watching
 
 ENDLESS = 1_000_000
@@ -97,8 +97,8 @@ def test_policies_let_through_what_is_needed_and_nothing_else(team: Team, other_
         "worker": listens(team, "job-0"),
         "other's worker": listens(other_team, "job-0"),
         "gateway": f"{gateway}:8471",
-        "API": f"{controller}:8470",
-        "workers' door": f"{controller}:8474",
+        "API": f"{controller}:{PORT}",
+        "workers' door": f"{controller}:{WORKERS_PORT}",
         "metrics": f"{controller}:8473",
         "API server": f"{layout.HOST_IP}:6443",
     }

@@ -61,10 +61,10 @@ def socket_of(service: Service) -> str:
     return path
 
 
-def answers(service: Service) -> bool:
+def answered(client: taas.Client) -> bool:
     """Whether the service takes one more call."""
     with contextlib.suppress(taas.LimitExceeded):
-        return bool(service.client().service_info().version)
+        return bool(client.service_info().version)
     return False
 
 
@@ -163,7 +163,8 @@ def test_requests_that_never_come_whole_are_not_held(service: Service, method: s
         grown = resident(service) - before
         assert grown < STALLED * size / 8, f"{grown / MEBI:.0f} MiB"
     # All callers of this service are one, and he has had all calls that he may have.
-    until(lambda: answers(service), "the calls of connections that are gone to end")
+    client = service.client()
+    until(lambda: answered(client), "the calls of connections that are gone to end")
 
 
 def test_messages_of_workers_that_never_come_whole_are_few_bytes(service: Service) -> None:

@@ -93,16 +93,28 @@ def numbers() -> data.Examples:
     return data.arrays(np.arange(SIZE, dtype=np.int32), np.arange(SIZE, dtype=np.int64) * 2)
 
 
-def replica_elements(count: int, *, replicas: int, first: int, local: int, start: int):
-    dataset = order.replica_dataset(
-        numbers(),
-        seed=5,
+def dataset_of(
+    examples: data.Examples,
+    *,
+    seed: int = 5,
+    replicas: int = 1,
+    first: int = 0,
+    local: int = 1,
+    start: int = 0,
+) -> tf.data.Dataset:
+    return order.replica_dataset(
+        examples,
+        seed=seed,
         global_batch=BATCH,
         replicas_total=replicas,
         first_replica=first,
         local_replicas=local,
         start_step=start,
     )
+
+
+def replica_elements(count: int, *, replicas: int, first: int, local: int, start: int):
+    dataset = dataset_of(numbers(), replicas=replicas, first=first, local=local, start=start)
     (features, _), weights, rows = dataset.element_spec
     assert features.shape == weights.shape == rows.shape == (-(-BATCH // replicas),)
     return [
@@ -112,16 +124,7 @@ def replica_elements(count: int, *, replicas: int, first: int, local: int, start
 
 
 def test_no_tuner_holds_up_the_end() -> None:
-    dataset = order.replica_dataset(
-        numbers(),
-        seed=5,
-        global_batch=BATCH,
-        replicas_total=1,
-        first_replica=0,
-        local_replicas=1,
-        start_step=0,
-    )
-    assert dataset.options().autotune.enabled is False
+    assert dataset_of(numbers()).options().autotune.enabled is False
 
 
 @pytest.mark.parametrize(("replicas", "first", "local"), [(1, 0, 1), (3, 1, 1), (4, 2, 2)])
@@ -151,16 +154,7 @@ def test_a_function_of_the_user_may_branch_on_a_tensor(cached: bool) -> None:
     if cached:
         plain, branching = plain.cache(), branching.cache()
     assert (plain.plain, branching.plain) == (True, False)
-    dataset = order.replica_dataset(
-        branching,
-        seed=5,
-        global_batch=BATCH,
-        replicas_total=1,
-        first_replica=0,
-        local_replicas=1,
-        start_step=0,
-    )
-    ((x, y), _, _), *_ = dataset.take(1)
+    ((x, y), _, _), *_ = dataset_of(branching).take(1)
     assert y.numpy().tolist() == x.numpy().tolist()
 
 
@@ -169,15 +163,7 @@ def seeds_met(*, seed: int, replicas: int, steps: int) -> dict[tuple[int, int], 
     examples = numbers().augment(lambda x, y, seeds: ((x, seeds), y))
     met = {}
     for replica in range(replicas):
-        dataset = order.replica_dataset(
-            examples,
-            seed=seed,
-            global_batch=BATCH,
-            replicas_total=replicas,
-            first_replica=replica,
-            local_replicas=1,
-            start_step=0,
-        )
+        dataset = dataset_of(examples, seed=seed, replicas=replicas, first=replica)
         for step, (((x, seeds), _), w, rows) in enumerate(dataset.take(steps)):
             for i, row in enumerate(rows.numpy().tolist()):
                 if w[i]:
