@@ -17,12 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks import debian_torch, machine
+from benchmarks import debian_torch, machine, record
 from benchmarks.addresses import free_addresses
 from benchmarks.sides import SideFailed
 
@@ -46,16 +44,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, nargs="*", default=(2, 3), help="of the reductions")
     parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args(argv)
-    found: dict[str, Any] = {"machine": machine.describe(), "repeats": options.repeats}
-    found["training"] = _training(options.repeats) if options.training else []
-    found["reductions"] = [
-        row for workers in options.workers for row in _reductions(workers, _SIZES, options.repeats)
-    ]
-    found["machine"]["load_average_at_end"] = os.getloadavg()
+    about = machine.describe()
+    found = {
+        "training": _training(options.repeats) if options.training else [],
+        "reductions": [
+            row
+            for workers in options.workers
+            for row in _reductions(workers, _SIZES, options.repeats)
+        ],
+    }
     _print(found)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    file = Path(__file__).with_name("results") / f"collective-{stamp}.json"
-    file.write_text(json.dumps(found, indent=1) + "\n")
+    record.keep(record.dated("collective"), vars(options), about, found)
     return 0
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from controller.kubernetes.client import Api, connected
 from tests.cluster import access, evidence, lifecycle
 from tests.cluster.access import Cluster
+from tests.cluster.apiserver import ApiServer
 from tests.cluster.commands import say
 from tests.cluster.installed import Service, installed
 from tests.cluster.team import Team, new_namespace, team_in
+from tests.contracts.kubernetes_world import remove_jobs, remove_pods
 
 HERE = Path(__file__).parent
 
@@ -115,3 +118,12 @@ def gpus(cluster: Cluster) -> Iterator[None]:
     yield
     for node in cluster.nodes:
         cluster.set_gpus(node, 0)
+
+
+@pytest.fixture
+async def api(api_server: ApiServer) -> AsyncIterator[Api]:
+    """An administrator's connection to a server without jobs and pods."""
+    async with connected(api_server.kubeconfig) as opened:
+        await remove_jobs(opened)
+        await remove_pods(opened)
+        yield opened

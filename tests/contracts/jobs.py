@@ -21,6 +21,7 @@ from controller.model import (
 )
 
 NOON = datetime(2024, 5, 6, 12, 0, 0, tzinfo=UTC)
+RUNNING = Status(phase=Phase.RUNNING, phase_since=NOON, generation=1, generation_ended=False)
 DIGEST = "ab" * 32
 
 

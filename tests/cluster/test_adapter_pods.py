@@ -1,0 +1,139 @@
+"""Pods and Events of jobs in a real API server, and what becomes of that."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.errors import ClusterRefused, ClusterUnavailable
+from controller.kubernetes import pod_documents
+from controller.kubernetes.client import Api
+from controller.kubernetes.cluster import KubernetesCluster
+from controller.kubernetes.recorder import Note, Recorder
+from controller.kubernetes.store import KubernetesStore
+from controller.model import JobKey
+from controller.render import LABEL_WORKER
+from tests.cluster.apiserver import ApiServer
+from tests.contracts.jobs import RUNNING, a_job, an_entry
+from tests.contracts.kubernetes_world import KubernetesWorld
+from tests.contracts.worlds import TIMEOUT_S, eventually, manifest, pod_name, pods_until
+
+
+async def test_a_pod_against_the_rules_is_refused_with_the_reason(
+    api_server: ApiServer, api: Api
+) -> None:
+    label = "pod-security.kubernetes.io/enforce"
+    api_server.kubectl("label", "namespace", "other", f"{label}=restricted", "--overwrite")
+    try:
+        job = a_job(namespace="other")
+        async with Recorder(api) as recorder, KubernetesCluster(api, recorder) as cluster:
+            with pytest.raises(ClusterRefused, match="violates PodSecurity"):
+                await cluster.apply(job, manifest("mnist-0", 0, ["true"]))
+            (event,) = await events_until(api, "other", 1)
+            assert (event["reason"], event["type"]) == ("FailedCreate", "Warning")
+            assert await cluster.pods(job) == ()
+    finally:
+        api_server.kubectl("label", "namespace", "other", f"{label}-")
+
+
+async def test_a_name_that_is_taken_is_waited_for_or_named(api_server: ApiServer, api: Api) -> None:
+    async with KubernetesCluster(api) as cluster:
+        world = KubernetesWorld(api, cluster)
+        old = a_job()
+        await world.create(old, 0)
+        with pytest.raises(ClusterUnavailable, match="earlier job"):
+            await cluster.apply(a_job(), manifest("mnist-0", 0, ["true"]))
+        await cluster.delete(old, "mnist-0", 0)
+        api_server.kubectl("run", "mnist-0", "--image=none", "--restart=Never")
+        with pytest.raises(ClusterRefused, match="has the name; delete it"):
+            await cluster.apply(a_job(), manifest("mnist-0", 0, ["true"]))
+
+
+async def test_pods_are_found_again_and_those_of_others_left_alone(
+    api_server: ApiServer, api: Api
+) -> None:
+    job = a_job()
+    async with KubernetesCluster(api) as cluster:
+        await KubernetesWorld(api, cluster).create(job, 0)
+        before = await cluster.pods(job)
+    api_server.kubectl("run", "stranger", "--image=none", "--labels=taas.dev/job=mnist")
+    async with KubernetesCluster(api) as cluster:
+        assert await cluster.pods(job) == before
+        await cluster.delete(job, "stranger", 0)
+    assert "stranger" in api_server.kubectl("get", "pods", "-o", "name")
+
+
+async def test_pods_labelled_in_another_namespace_are_not_the_jobs(api: Api) -> None:
+    job = a_job()
+    async with KubernetesCluster(api) as cluster:
+        await KubernetesWorld(api, cluster).create(job, 0)
+        before = await cluster.pods(job)
+        forged = await api.call("GET", pod_documents.path("default", "mnist-0"))
+        labels, spec = forged["metadata"]["labels"], forged["spec"]
+        for name, index in (("mnist-0", "0"), ("mnist-1", "1")):
+            metadata = {"name": name, "labels": labels | {LABEL_WORKER: index}}
+            body = {"metadata": metadata, "spec": {"containers": spec["containers"]}}
+            await api.call("POST", pod_documents.path("other"), body=body)
+        # Told of as pods of a job of their own namespace, which is not this one.
+        theirs = replace(job, key=JobKey("other", job.key.name))
+        await pods_until(cluster, theirs, lambda pods: len(pods) == 2)
+        assert await cluster.pods(job) == before
+        await cluster.delete(job, "mnist-1", 0)
+        assert len(await cluster.pods(theirs)) == 2
+
+
+async def test_a_pod_that_its_node_does_not_end_is_forced_away(api: Api) -> None:
+    job = a_job()
+    async with KubernetesCluster(api, overdue_s=0.5) as cluster:
+        await KubernetesWorld(api, cluster).create(job, 0)
+        await cluster.delete(job, pod_name(job, 0), 1)
+        (pod,) = await cluster.pods(job)
+        assert pod.deleting
+        await pods_until(cluster, job, lambda pods: not pods)
+
+
+async def test_a_server_that_restarts_shows_the_pods_again(api_server: ApiServer, api: Api) -> None:
+    job = a_job()
+    async with KubernetesCluster(api) as cluster:
+        world = KubernetesWorld(api, cluster)
+        await world.create(job, 0)
+        api_server.kill()
+        with pytest.raises(ClusterUnavailable):
+            await cluster.delete(job, "mnist-0", 30)
+        assert len(await cluster.pods(job)) == 1
+        api_server.start()
+        await world.leave(job, 0, 1)
+        (pod,) = await cluster.pods(job)
+        assert pod.message == "exit code 1"
+
+
+# --- Events
+
+
+async def events_until(api: Api, namespace: str, count: int) -> list[dict[str, Any]]:
+    """Wait for so many Events of jobs."""
+    url = f"/api/v1/namespaces/{namespace}/events"
+    query = {"fieldSelector": "involvedObject.kind=TrainingJob"}
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            found = (await api.call("GET", url, query=query))["items"]
+            if len(found) >= count:
+                return list(found)
+            await asyncio.sleep(0.05)
+
+
+async def test_events_tell_of_a_job(api_server: ApiServer, api: Api) -> None:
+    api_server.kubectl("delete", "events", "--all")
+    async with Recorder(api, instance="me") as recorder, KubernetesStore(api, recorder) as store:
+        job = await store.create(a_job())
+        job = await store.put_status(job, RUNNING, [an_entry(1), an_entry(2)])
+        for _ in range(2):
+            recorder.tell(job, Note(True, "FailedCreate", "no more quota"))
+        await events_until(api, "default", 2)
+        await eventually(lambda: "x2 over" in api_server.kubectl("describe", "tj", "mnist"))
+        text = api_server.kubectl("describe", "tj", "mnist")
+    assert "Restarting" in text
+    assert "no more quota" in text
