@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from contextlib import suppress
@@ -40,9 +41,11 @@ _GOOD_FOR_DAYS = 3650
 class KubernetesGatewayPods:
     """The GatewayPods of controller.gateway.pool; watches while its `async with` block runs."""
 
-    def __init__(self, api: Api, settings: GatewaySettings) -> None:
+    def __init__(self, api: Api, settings: GatewaySettings, *, look_again_s: float = 30.0) -> None:
+        """`look_again_s`: how often the claim is looked at while its gateway's pod is not ready."""
         self._api = api
         self._settings = settings
+        self._look_again_s = look_again_s
         self._background = Background()
         self._changed = Signal()
         self._pods: Collection[Document] = Collection(
@@ -61,7 +64,8 @@ class KubernetesGatewayPods:
         await self._background.aclose()
 
     async def ensure(self, namespace: str, claim: str) -> Gateway:
-        """Make the gateway unless it is there, and return it once its pod is ready."""
+        """Make the gateway unless it is there, and return it once its pod is ready. Raises
+        ClaimMissing, also if the claim goes while its pod waits for it."""
         await self._check_claim(namespace, claim)
         uid, secret = await self._secret(namespace, claim)
         while True:
@@ -78,7 +82,12 @@ class KubernetesGatewayPods:
                     gateway_name(claim),
                     secret[AUTHORITY_KEY],
                 )
-            await self._changed.wait(seen)
+            try:
+                async with asyncio.timeout(self._look_again_s):
+                    await self._changed.wait(seen)
+            except TimeoutError:
+                # That a claim is gone changes nothing about a pod that was never scheduled.
+                await self._check_claim(namespace, claim)
 
     async def trouble(self, namespace: str, claim: str) -> str:
         """Say why the gateway's pod is not ready."""

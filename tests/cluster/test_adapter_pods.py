@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from controller.errors import ClusterRefused, ClusterUnavailable
+from controller.gateway.pods import GatewaySettings
+from controller.gateway.pool import ClaimMissing
 from controller.kubernetes import pod_documents
 from controller.kubernetes.client import Api
 from controller.kubernetes.cluster import KubernetesCluster
+from controller.kubernetes.gateways import KubernetesGatewayPods
 from controller.kubernetes.recorder import Note, Recorder
 from controller.kubernetes.store import KubernetesStore
 from controller.model import JobKey
@@ -108,6 +112,36 @@ async def test_a_server_that_restarts_shows_the_pods_again(api_server: ApiServer
         await world.leave(job, 0, 1)
         (pod,) = await cluster.pods(job)
         assert pod.message == "exit code 1"
+
+
+# --- Gateways
+
+
+async def test_a_gateway_is_not_waited_for_when_its_claim_goes(
+    api_server: ApiServer, api: Api
+) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "never-bound"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    api_server.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    settings = GatewaySettings(image="none")
+    async with (
+        KubernetesGatewayPods(api, settings, look_again_s=0.05) as pods,
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        waiting = asyncio.create_task(pods.ensure("default", "never-bound"))
+        await eventually(lambda: "gateway" in api_server.kubectl("get", "pods", "-o", "name"))
+        assert not waiting.done()
+        api_server.kubectl("delete", "pvc", "never-bound", "--wait=false")
+        with pytest.raises(ClaimMissing, match="'never-bound'"):
+            await waiting
+        await pods.delete("default", "never-bound")
 
 
 # --- Events
