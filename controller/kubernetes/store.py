@@ -282,7 +282,7 @@ class KubernetesStore:
 
     async def _mend_odd(self) -> None:
         """Store the refusal of jobs that cannot run, and hold those again whose finalizer was
-        taken off while they run, as `kubectl replace` does."""
+        taken off, as `kubectl replace` does, and that may have files."""
         async for key in self._odd:
             try:
                 await self._mend(self._stored(key))
@@ -308,8 +308,11 @@ class KubernetesStore:
 
 def _is_odd(stored: StoredJob) -> bool:
     status = stored.job.status
-    lost_hold = not stored.held and status.phase_since is not None and not status.phase.final
-    return stored.refusal is not None or (lost_hold and stored.job.deleting is None)
+    begun = status.phase_since is not None
+    # What was refused has never run, and so leaves no files behind.
+    to_hold = begun and (status.generation > 0 or not status.phase.final)
+    lost_hold = to_hold and not stored.held and stored.job.deleting is None
+    return stored.refusal is not None or lost_hold
 
 
 def _invalid(error: Rejected) -> InvalidJob:

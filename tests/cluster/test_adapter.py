@@ -127,10 +127,11 @@ async def test_a_job_is_held_before_its_first_status_and_until_it_is_removed(
     assert api_server.kubectl("get", "tj", "-o", "name") == ""
 
 
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.SUCCEEDED])
 async def test_a_hold_that_is_taken_off_comes_back(
-    api_server: ApiServer, store: KubernetesStore
+    api_server: ApiServer, store: KubernetesStore, phase: Phase
 ) -> None:
-    job = await store.put_status(await store.create(a_job()), RUNNING, [])
+    job = await store.put_status(await store.create(a_job()), replace(RUNNING, phase=phase), [])
     patch = json.dumps({"metadata": {"finalizers": None}})
     api_server.kubectl("patch", "tj", "mnist", "--type=merge", "-p", patch)
     await job_until(
