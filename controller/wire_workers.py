@@ -9,17 +9,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.model import (
+    Checkpoint,
     ExitedSeen,
     MemberSeen,
+    Metrics,
     Order,
     Outcome,
+    Progress,
     Stage,
     StartOrder,
     StopOrder,
 )
 from controller.wire import checkpoint_from_wire, failure_from_wire, progress_from_wire
 from controller.wire_values import by_number, member
-from protos.taas.v1 import worker_service_pb2
+from protos.taas.v1 import job_pb2, worker_service_pb2
 
 _OUTCOMES = by_number(Outcome, worker_service_pb2.Outcome.DESCRIPTOR, "OUTCOME_")
 _STAGES = by_number(Stage, worker_service_pb2.TrainerStage.DESCRIPTOR, "TRAINER_STAGE_")
@@ -28,6 +31,12 @@ _STAGES = by_number(Stage, worker_service_pb2.TrainerStage.DESCRIPTOR, "TRAINER_
 # 10 KB, and it is its end that says what happened.
 _MOST_MESSAGE_CHARS = 2_000
 _MOST_DETAILS_CHARS = 16_000
+# Progress and checkpoint are stored with the job every few seconds, so their size is time that
+# all jobs share. Keras reports a handful of metrics; a hundred classes each with one is a lot.
+_MOST_METRICS = 256
+_MOST_NAME_CHARS = 128
+# host:port, of which a name in DNS is 253.
+_MOST_ADDRESS_CHARS = 260
 
 
 def member_from_hello(hello: worker_service_pb2.Hello, now: datetime) -> MemberSeen:
@@ -36,7 +45,7 @@ def member_from_hello(hello: worker_service_pb2.Hello, now: datetime) -> MemberS
     seen = MemberSeen(
         index=hello.index,
         pod_uid=hello.pod_uid,
-        address=hello.heartbeat.address or hello.address,
+        address=(hello.heartbeat.address or hello.address)[:_MOST_ADDRESS_CHARS],
         connected=True,
         heard=now,
         running=hello.running,
@@ -62,12 +71,12 @@ def member_with_heartbeat(
     progress = seen.progress if same else None
     checkpoint = seen.checkpoint if same else None
     if heartbeat.HasField("progress"):
-        progress = progress_from_wire(heartbeat.progress)
+        progress = progress_of_worker(heartbeat.progress)
     if heartbeat.HasField("checkpoint"):
-        checkpoint = checkpoint_from_wire(heartbeat.checkpoint)
+        checkpoint = checkpoint_of_worker(heartbeat.checkpoint)
     return replace(
         seen,
-        address=heartbeat.address or seen.address,
+        address=heartbeat.address[:_MOST_ADDRESS_CHARS] or seen.address,
         connected=True,
         heard=now,
         running=heartbeat.generation,
@@ -81,6 +90,22 @@ def member_with_heartbeat(
     )
 
 
+def progress_of_worker(progress: job_pb2.Progress) -> Progress:
+    """Return progress as an agent tells it, with no more metrics than there is room for."""
+    said = progress_from_wire(progress)
+    return replace(said, metrics=_bounded(said.metrics))
+
+
+def checkpoint_of_worker(checkpoint: job_pb2.Checkpoint) -> Checkpoint:
+    """Return a checkpoint as an agent tells of it, with no more metrics than there is room for."""
+    said = checkpoint_from_wire(checkpoint)
+    return replace(said, id=said.id[:_MOST_NAME_CHARS], metrics=_bounded(said.metrics))
+
+
+def _bounded(metrics: Metrics) -> Metrics:
+    return tuple(m for m in metrics if len(m[0]) <= _MOST_NAME_CHARS)[:_MOST_METRICS]
+
+
 def exited_from_wire(exited: worker_service_pb2.Exited, index: int, now: datetime) -> ExitedSeen:
     """Return how the trainer of worker `index` ended. Raises InvalidJob."""
     failure = None
@@ -88,6 +113,7 @@ def exited_from_wire(exited: worker_service_pb2.Exited, index: int, now: datetim
         said = failure_from_wire(exited.failure)
         failure = replace(
             said,
+            reason=said.reason[:_MOST_NAME_CHARS],
             worker=index,
             generation=exited.generation,
             message=said.message[:_MOST_MESSAGE_CHARS],

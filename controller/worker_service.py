@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controller import wire, wire_workers
+from controller import wire_workers
 from controller.access.callers import worker_pod
 from controller.errors import InvalidJob, JobNotFound, PermissionDenied
 from controller.model import JobKey, MemberSeen
@@ -115,7 +115,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         connection.live.add_record(record)
         heard = replace(member, heard=now)
         if record.HasField("checkpoint"):
-            heard = replace(heard, checkpoint=wire.checkpoint_from_wire(record.checkpoint))
+            heard = replace(heard, checkpoint=wire_workers.checkpoint_of_worker(record.checkpoint))
         if record.HasField("progress"):
-            heard = replace(heard, progress=wire.progress_from_wire(record.progress))
+            heard = replace(heard, progress=wire_workers.progress_of_worker(record.progress))
         self._workers.update(connection, heard)

@@ -185,6 +185,22 @@ def test_a_long_failure_keeps_the_beginning_of_its_message_and_the_end_of_its_de
     assert seen.details.endswith("ValueError: here")
 
 
+def test_what_is_stored_with_the_job_stays_small() -> None:
+    metrics = {f"class_{i:04}": float(i) for i in range(10_000)} | {"a" * 129: 1.0}
+    heartbeat = worker_service_pb2.Heartbeat(
+        generation=2,
+        address="a" * 9999,
+        progress={"step": 10, "metrics": metrics},
+        checkpoint={"id": "i" * 9999, "metrics": metrics},
+    )
+    seen = wire_workers.member_with_heartbeat(RUNNING, heartbeat, LATER)
+    kept = tuple((f"class_{i:04}", float(i)) for i in range(256))
+    assert seen.progress == Progress(10, metrics=kept)
+    assert seen.checkpoint is not None
+    assert (len(seen.checkpoint.id), seen.checkpoint.metrics) == (128, kept)
+    assert len(seen.address) == 260
+
+
 @pytest.mark.parametrize("outcome", [pytest.param(0, id="none"), pytest.param(55, id="unknown")])
 def test_an_end_without_a_known_outcome_is_refused(outcome: int) -> None:
     exited = worker_service_pb2.Exited(outcome=outcome)  # type: ignore[arg-type]
