@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +56,8 @@ class Loop:
     proven: bool = False
     # What this generation began from needs no saving.
     _base_step: int = -1
-    _known: dict[str, float] = field(default_factory=dict)
+    # Metrics of data sets that were looked at after this very step.
+    _held_out: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Prepare what does not depend on the step."""
@@ -201,25 +201,25 @@ class Loop:
         block = self.task.summary_interval
         start = first // block
         final = self.step >= self.task.total_steps
-        values: dict[str, float] = {}
+        measures = self.learner.measures
         for number in range(start, (self.step - 1) // block + 1):
             if number > start or first % block == 0:
                 self._window = np.zeros_like(self._window)
             self._window = self._window + sums[number - start]
-            values = self.learner.measures.results(self._window)
-            if not math.isfinite(values["loss"]):
+            if not math.isfinite(loss := measures.loss(self._window)):
                 raise LossNotFinite(
-                    f"loss became {values['loss']} between step {first} and step {self.step}; "
+                    f"loss became {loss} between step {first} and step {self.step}; "
                     "lower the learning rate, or look for bad values in the data"
                 )
             end = (number + 1) * block
             if self.chief and (end <= self.step or final):
-                self.chief.curves.point("train", min(end, self.step), values)
+                point = measures.results(self._window)
+                self.chief.curves.point("train", min(end, self.step), point)
         # What was seen on a held-out set at an earlier step says nothing about this one.
-        self._known = dict(values)
+        self._held_out = {}
         if self.chief and (self._pace.due() or final):
             epoch = self.step * self.task.global_batch / self.task.train.size
-            self.chief.records.progress(self._pace.progress(self.step, epoch, values))
+            self.chief.records.progress(self._pace.progress(self.step, epoch, self.known))
             if self.chief.relay:
                 self.chief.relay.look()
             self.chief.curves.flush()
@@ -242,7 +242,7 @@ class Loop:
         if not self.chief or self.step == self._base_step:
             return
         self._window_variable.assign(self._window)
-        self.checkpoints.save(self.step, self._variables(), dict(self._known))
+        self.checkpoints.save(self.step, self._variables(), self.known)
 
     def evaluate(self, name: str, evaluator: Evaluator) -> bool:
         """Evaluate with the averaged state and record it. Returns False if the group is to stop."""
@@ -253,7 +253,7 @@ class Loop:
         if found is None:
             return False
         prefix = "val" if name == "validation" else name
-        self._known.update({f"{prefix}_{metric}": value for metric, value in found.items()})
+        self._held_out.update({f"{prefix}_{metric}": value for metric, value in found.items()})
         if self.chief:
             self.chief.records.evaluation(name, self.step, evaluator.size, found)
             self.chief.curves.point(name, self.step, found)
@@ -272,6 +272,7 @@ class Loop:
         return not agree(self.learner.strategy, [int(self.stop.requested)])[0]
 
     @property
-    def known(self) -> Mapping[str, float]:
-        """Newest loss and metrics by name."""
-        return self._known
+    def known(self) -> dict[str, float]:
+        """Newest loss and metrics by name, computed anew."""
+        trained = self.learner.measures.results(self._window) if self._window[1] else {}
+        return {**trained, **self._held_out}
