@@ -6,7 +6,7 @@ Runs on the test cluster of tests/cluster, which must be up. What is measured:
 
 - From the call that submits a small training of two workers to its first step, image present,
   the namespace's storage gateway running; between them the moments that the job's own history
-  tells of.
+  tells of. In turns with the same training as pods that are made by hand.
 - From the first of many calls that create jobs of two workers until all of their pods exist. No
   node takes those pods, so that what is measured is the service and the API server, not kubelets.
 """
@@ -24,14 +24,15 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 from google.protobuf import json_format
 
-from benchmarks import machine, record
+from benchmarks import by_hand, machine, record
+from benchmarks.rates import Spread
 from benchmarks.sites import on_own_cluster
 from benchmarks.start import WORKERS, medians, moments, since
 from controller.kubernetes.client import connected
@@ -44,6 +45,7 @@ from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
 # Who submits many jobs: so many calls at a time.
 _CALLERS = 16
 _BOUND_S = 300.0
+BY_HAND = "first step of pods made by hand"
 _NOWHERE = {"nodeSelector": {"taas.dev/no-such-node": "true"}}
 
 
@@ -171,13 +173,24 @@ def main() -> int:
     about = machine.describe()
     with tempfile.TemporaryDirectory(prefix="taas-bench-") as folder, a_team(Path(folder)) as team:
         start(team, "warm-up")
-        starts = [start(team, f"start-{number}") for number in range(arguments.starts)]
+        by_hand.start(team.service.cluster, 0)
+        starts = []
+        for number in range(arguments.starts):
+            theirs = by_hand.start(team.service.cluster, number + 1)
+            starts.append(start(team, f"start-{number}") | {BY_HAND: theirs})
         taken = take_in(team, arguments.jobs)
     typical = medians(starts)
     for what, seconds in typical.items():
         print(f"{seconds:6.2f} s  {what}")
+    ratio = Spread.of(each["first step"] / each[BY_HAND] for each in starts)
+    print(f"first step, service / by hand: {ratio.text(2)}")
     print(json.dumps(taken, indent=1))
-    figures = {"medians": typical, "starts": starts, "taken_in": taken}
+    figures = {
+        "medians": typical,
+        "service_to_by_hand": asdict(ratio),
+        "starts": starts,
+        "taken_in": taken,
+    }
     about["kubernetes"] = layout.KUBERNETES
     path = record.keep(record.dated("cluster"), vars(arguments), about, figures)
     print(path.relative_to(layout.PROJECT))
