@@ -22,7 +22,7 @@ _START = (
 )
 
 
-def carried(container: str, image: str, pull_policy: str) -> dict[str, Any]:
+def carried(container: str, image: str) -> dict[str, Any]:
     """Return the layer of a pod whose `container` runs another image than the trainer `image`."""
     return {
         "spec": {
@@ -30,7 +30,6 @@ def carried(container: str, image: str, pull_policy: str) -> dict[str, Any]:
                 {
                     "name": NAME,
                     "image": image,
-                    **({"imagePullPolicy": pull_policy} if pull_policy else {}),
                     "command": ["cp", "-R", f"{CODE}/.", PATH],
                     "securityContext": own_rights(),
                     "volumeMounts": [{"name": NAME, "mountPath": PATH}],

@@ -291,7 +291,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the service sees. Conditions of the wire are derived from it in parse.
+    """What the service sees. Conditions of the wire are derived from it.
 
     `generation` is the newest one that was ever ordered to start; it is stored before any
     agent hears of it, so that no number is used twice.

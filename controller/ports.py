@@ -1,4 +1,5 @@
-"""The three things the controller stands on, as Protocols. Adapters: controller.local.*.
+"""The three things the controller stands on, as Protocols. Adapters: controller.local.* and
+controller.kubernetes.*, and controller.gateway.storage.
 
 Every method may raise ClusterUnavailable; adapters translate what their libraries raise.
 """

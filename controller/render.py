@@ -47,37 +47,29 @@ _TOKEN_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Platform:
-    """What pods on Kubernetes have that processes of one machine do not.
-
-    image: that of workers whose job names none. image_pull_policy: "" leaves it to Kubernetes.
-    """
-
-    image: str
-    image_pull_policy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PodSettings:
     """What pods of this installation have in common.
 
     controller: gRPC target that agents dial. storage_root: root of the shared storage.
     scratch_root: folder below which each pod has its own. python: the interpreter.
-    platform: None on the local backend. controller_ca: certificates, as PEM, by which agents know
-    the controller; "" where it is called without TLS.
+    trainer_image: that of workers whose job names none; None on the local backend.
+    controller_ca: certificates, as PEM, by which agents know the controller; "" where it is called
+    without TLS.
     """
 
     controller: str
     storage_root: str
     scratch_root: str = "/scratch"
     python: str = "python"
-    platform: Platform | None = None
+    trainer_image: str | None = None
     controller_ca: str = ""
 
 
-def kubernetes_settings(controller: str, platform: Platform, controller_ca: str) -> PodSettings:
+def kubernetes_settings(controller: str, trainer_image: str, controller_ca: str) -> PodSettings:
     """Return the settings of an installation on Kubernetes."""
-    return PodSettings(controller, STORAGE_PATH, SCRATCH_PATH, "python3", platform, controller_ca)
+    return PodSettings(
+        controller, STORAGE_PATH, SCRATCH_PATH, "python3", trainer_image, controller_ca
+    )
 
 
 def pod_name(job: Job, index: int) -> str:
@@ -88,15 +80,14 @@ def pod_name(job: Job, index: int) -> str:
 def render(job: Job, index: int, settings: PodSettings) -> dict[str, Any]:
     """Return the manifest of a worker's pod."""
     core = _core(job, index, settings)
-    if settings.platform is None:
+    if settings.trainer_image is None:
         return core
-    pod = overlay.merge(core, _platform(job, index, settings.platform))
+    pod = overlay.merge(core, _platform(job, index, settings.trainer_image))
     if job.spec.pod.template:
         pod = overlay.merge(pod, json.loads(job.spec.pod.template))
     pod = overlay.merge(pod, core)
-    if _image(pod) != settings.platform.image:
-        layer = carried(CONTAINER, settings.platform.image, settings.platform.image_pull_policy)
-        pod = overlay.merge(pod, layer)
+    if _image(pod) != settings.trainer_image:
+        pod = overlay.merge(pod, carried(CONTAINER, settings.trainer_image))
     return pod
 
 
@@ -197,7 +188,7 @@ def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
         contract.ENV_SCRATCH: scratch,
         contract.ENV_GRACE_S: str(job.spec.grace_s),
     }
-    if settings.platform is not None:
+    if settings.trainer_image is not None:
         fixed[contract.ENV_TOKEN_FILE] = f"{TOKEN_FOLDER}/{TOKEN_NAME}"
     if settings.controller_ca:
         fixed[contract.ENV_CONTROLLER_CA] = settings.controller_ca
@@ -211,7 +202,7 @@ def _env(job: Job, index: int, settings: PodSettings) -> list[dict[str, Any]]:
     ]
 
 
-def _platform(job: Job, index: int, platform: Platform) -> dict[str, Any]:
+def _platform(job: Job, index: int, trainer_image: str) -> dict[str, Any]:
     """Return what every pod on Kubernetes has. Passes the `restricted` Pod Security Standard."""
     labels, annotations = _queue(job, index)
     return {
@@ -222,7 +213,7 @@ def _platform(job: Job, index: int, platform: Platform) -> dict[str, Any]:
         "spec": restricted(
             {
                 **_placement(job),
-                "containers": [_container(job.spec.pod, platform)],
+                "containers": [_container(job.spec.pod, trainer_image)],
                 "volumes": _volumes(job.spec.storage_claim),
             }
         ),
@@ -272,12 +263,12 @@ def _placement(job: Job) -> dict[str, Any]:
     return placement
 
 
-def _container(pod: PodOptions, platform: Platform) -> dict[str, Any]:
-    policy = pod.image_pull_policy or platform.image_pull_policy
+def _container(pod: PodOptions, trainer_image: str) -> dict[str, Any]:
+    policy = {"imagePullPolicy": pod.image_pull_policy} if pod.image_pull_policy else {}
     return {
         "name": CONTAINER,
-        "image": pod.image or platform.image,
-        **({"imagePullPolicy": policy} if policy else {}),
+        "image": pod.image or trainer_image,
+        **policy,
         # A container that cannot even start the agent has nothing else to explain it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         # The root file system cannot be written, and libraries insist on a home.

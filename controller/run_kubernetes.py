@@ -21,7 +21,7 @@ from controller.kubernetes.gateways import KubernetesGatewayPods
 from controller.kubernetes.leader import Candidate, leading
 from controller.kubernetes.recorder import Recorder
 from controller.kubernetes.store import KubernetesStore
-from controller.render import Platform, PodSettings, kubernetes_settings
+from controller.render import PodSettings, kubernetes_settings
 from controller.server import Listener, serving, utc_now
 from protos import __version__
 from protos.taas.v1 import training_service_pb2
@@ -61,8 +61,9 @@ async def _served(config: KubernetesConfig, api: Api) -> AsyncIterator[None]:
     )
 
     def settings() -> PodSettings:
-        platform = Platform(config.trainer_image)
-        return kubernetes_settings(config.worker_target, platform, certificate.authority)
+        return kubernetes_settings(
+            config.worker_target, config.trainer_image, certificate.authority
+        )
 
     async with Recorder(api, instance=config.pod) as recorder, certificate:
         store = KubernetesStore(api, recorder)

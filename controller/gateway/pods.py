@@ -42,9 +42,6 @@ class GatewaySettings:
     """
 
     image: str
-    image_pull_policy: str = "IfNotPresent"
-    image_pull_secrets: tuple[str, ...] = ()
-    python: str = "python3"
     requests: tuple[tuple[str, str], ...] = (("cpu", "20m"), ("memory", "96Mi"))
     limits: tuple[tuple[str, str], ...] = (("cpu", "1"), ("memory", "512Mi"))
 
@@ -110,7 +107,6 @@ def _spec(claim: str, settings: GatewaySettings) -> dict[str, Any]:
             # The pool makes another one at once; a restart in place would wait longer and longer.
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": _GRACE_S,
-            "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
             "containers": [_container(settings)],
             "volumes": [
                 {"name": "storage", "persistentVolumeClaim": {"claimName": claim}},
@@ -128,8 +124,8 @@ def _container(settings: GatewaySettings) -> dict[str, Any]:
     return {
         "name": "gateway",
         "image": settings.image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "command": [settings.python, "-m", "controller.gateway"],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-m", "controller.gateway"],
         "args": [
             f"--root={STORAGE_PATH}",
             # All addresses of the pod; without IPv6 this is those of IPv4.

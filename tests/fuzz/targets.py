@@ -32,7 +32,7 @@ from controller.errors import InvalidJob
 from controller.history import _record
 from controller.local.lines import LineFiles
 from controller.ports import ListFilter
-from controller.render import Platform, assignment, kubernetes_settings, render
+from controller.render import assignment, kubernetes_settings, render
 from protos.taas.v1 import training_service_pb2 as pb
 from protos.taas.v1 import worker_service_pb2
 from taas import documents
@@ -45,7 +45,7 @@ from trainer.reports import parse_report
 from trainer.sources import InvalidSource, unpack_source
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SETTINGS = kubernetes_settings("taas:8474", Platform("image"), "CA")
+SETTINGS = kubernetes_settings("taas:8474", "image", "CA")
 
 
 def targets(folder: Path) -> tuple[Target, ...]:

@@ -106,9 +106,7 @@ def test_a_long_claim_is_in_the_annotation_only() -> None:
     "change",
     [
         {"image": "registry/taas-controller:2"},
-        {"image_pull_policy": "Always"},
         {"limits": (("memory", "1Gi"),)},
-        {"image_pull_secrets": ("registry",)},
     ],
 )
 def test_every_change_is_another_revision(change: dict[str, object]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from controller.gateway import pods as gateway
-from controller.render import Platform, kubernetes_settings, render
+from controller.render import kubernetes_settings, render
 from tests.builders import job
 from tests.policies import Network, Peer, Policy
 
@@ -40,7 +40,7 @@ NETWORK = Network(
         OTHER: policies(TENANT),
     },
 )
-WORKER = render(job(), 0, kubernetes_settings("taas:8474", Platform("image"), ""))
+WORKER = render(job(), 0, kubernetes_settings("taas:8474", "image", ""))
 GATEWAY = gateway.render_gateway(TEAM, "claim", gateway.GatewaySettings("image"), "uid")
 CONTROLLER_LABELS = template_labels("base/controller.yaml")
 PEERS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.model import EVALUATOR, CheckpointPolicy, Command, PodOptions, Script, Source, Task
-from controller.render import Platform, PodSettings, assignment, kubernetes_settings, render
+from controller.render import PodSettings, assignment, kubernetes_settings, render
 from tests.builders import job
 from trainer import contract
 
@@ -108,9 +108,7 @@ def test_assignment_of_a_script_and_of_a_command() -> None:
 
 # --- On Kubernetes
 
-KUBERNETES = kubernetes_settings(
-    "taas.taas-system.svc:8474", Platform("taas-trainer:1"), "CERTIFICATES"
-)
+KUBERNETES = kubernetes_settings("taas.taas-system.svc:8474", "taas-trainer:1", "CERTIFICATES")
 GOLDEN = Path(__file__).parent / "golden"
 FULL = PodOptions(
     image="team/trainer:2",
