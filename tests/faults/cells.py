@@ -106,8 +106,8 @@ class Cell:
 class Result:
     """What became of a cell. wrong: what is not as promised, "" if all is. seconds: from the fault
     to the first step that had not been made before it (of a full disk: from when there was room
-    again; when finishing: to the end of the job); None where nobody had to start again.
-    recomputed: steps that were made twice."""
+    again; when finishing, or where no step was left to make: to the end of the job); None where
+    nobody had to start again. recomputed: steps that were made twice."""
 
     wrong: str
     restarts: dict[str, int]

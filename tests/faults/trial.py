@@ -121,9 +121,9 @@ class _After:
 
     def seconds(self, since: float) -> float | None:
         """How long it took, as Result.seconds."""
-        if self.cell.moment is Moment.FINISHING:
-            return self.job.status.completion_time.ToNanoseconds() / 1e9 - since
         told = [e for e in self.told.events if e.restart.generation >= self.generation]
+        if self.cell.moment is Moment.FINISHING or (self.costs and not told):
+            return self.job.status.completion_time.ToNanoseconds() / 1e9 - since
         # A group that goes on with fewer may have grown again later.
         told = [e for e in told if e.restart.reason != PLANNED] or told
         return told[-1].time.ToNanoseconds() / 1e9 - since if told else None
