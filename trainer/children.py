@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from trainer import procfs
+
 # How long processes may take to vanish after SIGKILL. Longer means one is stuck in the kernel,
 # for example on a file server that is away; nothing more can be done to it then.
 _VANISH_S = 5.0
@@ -102,12 +104,11 @@ def descendants(keep: Iterable[int]) -> list[int]:
         if not folder.name.isdigit():
             continue
         try:
-            # The name stands in parentheses and may hold anything, so count from its end.
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            fields = procfs.stat(folder.name)
         except OSError:
             continue  # gone meanwhile
-        if state not in "ZX":
-            children.setdefault(int(parent), []).append(int(folder.name))
+        if fields[procfs.STATE] not in "ZX":
+            children.setdefault(int(fields[procfs.PARENT]), []).append(int(folder.name))
     found: list[int] = []
     front = [os.getpid()]
     while front:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
-# Fields of /proc/PID/stat behind the name, see proc(5).
-_ENV_START, _ENV_END = 47, 48
+from trainer import procfs
+
 # What a fork's environment may need more than that of the process it is forked from.
 _ROOM = 32 * 1024
 _ROOM_NAME = "TAAS_ROOM"
@@ -30,8 +29,8 @@ def take_on(env: Mapping[str, str]) -> None:
     # The C library keeps what is set in memory of its own.
     os.environ.clear()
     os.environ.update(env)
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
+    fields = procfs.stat("self")
+    start, end = int(fields[procfs.ENV_START]), int(fields[procfs.ENV_END])
     block = b""
     for name in sorted(env, key=lambda name: (not name.startswith("TAAS_"), name)):
         entry = os.fsencode(f"{name}={env[name]}") + b"\0"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
+
+from trainer import procfs
 
 _EVERY_S = 0.5
 # Somebody who looks at a process may stop it for a moment. Peers of a trainer notice that it
@@ -30,7 +31,6 @@ async def until_stopped(pid: int) -> datetime:
 def _is_stopped(pid: int) -> bool:
     """Say so of a process that is stopped, but not of one that a debugger has stopped."""
     try:
-        # The name stands in parentheses and may hold anything, so count from its end.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return procfs.stat(pid)[procfs.STATE] == "T"
     except OSError:
         return False

@@ -151,6 +151,8 @@ class TrainerRun:
             message = f"{requirements.FILE} cannot be installed: {str(error).splitlines()[-1]}"
             return await self._refuse(wire.OUTCOME_INVALID, message, details=str(error))
         except requirements.Cancelled:
+            # pip is gone, and what it had started to build a package may not be.
+            await self._children.end_descendants(self._kept)
             return await self._refuse(wire.OUTCOME_STOPPED, "stopped before the trainer began")
         except OSError as error:
             return await self._refuse(
@@ -192,6 +194,8 @@ class TrainerRun:
         except LaunchFailed as error:
             for reader in readers:
                 os.close(reader)
+            # It may have been forked all the same, too late to say so.
+            await self._children.end_descendants(self._kept)
             return await self._refuse(wire.OUTCOME_CRASHED, str(error))
         finally:
             for writer in (writers.stdout, writers.stderr, writers.reports):

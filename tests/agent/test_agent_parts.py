@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.taas.v1 import worker_service_pb2 as wire
-from trainer import agent
+from trainer import agent, procfs
 from trainer.address import Reservation
+from trainer.children import descendants
 from trainer.contract import Reason
 from trainer.exits import Ended, explain, never_ran
 from trainer.kernel_counts import oom_kills, refused_processes
@@ -356,6 +357,31 @@ def test_without_a_control_group_nothing_is_counted(
     assert count(tmp_path / "none", tmp_path) is None
     (tmp_path / "cgroup").write_text("0::/pod\n")
     assert count(tmp_path / "cgroup", tmp_path) is None
+
+
+# Eight letters of two bytes each, of which the kernel keeps fifteen bytes.
+_NAMED = """
+import ctypes
+import sys
+ctypes.CDLL(None).prctl(15, "обучение".encode())
+print("named", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_whose_name_is_cut_in_a_letter_is_looked_at_like_any_other() -> None:
+    command = [sys.executable, "-c", _NAMED]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "named\n"
+        with pytest.raises(UnicodeDecodeError):
+            Path(f"/proc/{process.pid}/stat").read_text()
+        assert process.pid in descendants(())
+        assert process.pid not in descendants([process.pid])
+        assert procfs.stat(process.pid)[procfs.STATE] in "RS"
+        assert process.stdin
+        process.stdin.close()
 
 
 def test_an_agent_has_its_threads_before_a_program_can_take_them() -> None:
