@@ -88,6 +88,8 @@ class KubernetesGatewayPods:
             except TimeoutError:
                 # That a claim is gone changes nothing about a pod that was never scheduled.
                 await self._check_claim(namespace, claim)
+                if item is not None and _is_left_alone(item.value):
+                    await self._delete_pod(namespace, claim)
 
     async def trouble(self, namespace: str, claim: str) -> str:
         """Say why the gateway's pod is not ready."""
@@ -113,13 +115,14 @@ class KubernetesGatewayPods:
         self._changed.set()
 
     def _is_stale(self, pod: Document, claim: str, secret_uid: str) -> bool:
-        """Say whether a pod is to be replaced: ended, outdated, or with another token."""
+        """Say whether a pod is to be replaced: ended, on a node that is lost, outdated, or with
+        another token."""
         metadata = pod["metadata"]
         owners = {owner.get("uid") for owner in metadata.get("ownerReferences", ())}
         current = metadata.get("labels", {}).get(LABEL_REVISION) == revision(claim, self._settings)
         ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-        leaving = "deletionTimestamp" in metadata
-        return not leaving and (ended or not current or secret_uid not in owners)
+        over = ended or pod_documents.node_lost(pod)
+        return not _is_leaving(pod) and (over or not current or secret_uid not in owners)
 
     async def _check_claim(self, namespace: str, claim: str) -> None:
         path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}"
@@ -179,8 +182,18 @@ def _secrets(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/secrets"
 
 
+def _is_leaving(pod: Document) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def _is_left_alone(pod: Document) -> bool:
+    """Say so of a pod that waits for its kubelet: to be ended, or to be begun with."""
+    begun = "startTime" in (pod.get("status") or {})
+    return _is_leaving(pod) or ("nodeName" in pod["spec"] and not begun)
+
+
 def _is_ready(pod: Document) -> bool:
-    if "deletionTimestamp" in pod["metadata"]:
+    if _is_leaving(pod):
         return False
     status = pod.get("status") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}

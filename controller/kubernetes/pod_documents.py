@@ -97,6 +97,11 @@ def _waits(status: Document) -> tuple[str, str]:
     return "", ""
 
 
+def node_lost(document: Document) -> bool:
+    """Say whether a running pod's node has fallen silent."""
+    return bool(_out_of_reach(document)[0])
+
+
 def _out_of_reach(document: Document) -> tuple[str, str]:
     """Tell a running pod whose node has fallen silent: the cluster then calls the pod unready
     although its containers were ready."""

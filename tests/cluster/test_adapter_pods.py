@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from controller.errors import ClusterRefused, ClusterUnavailable
-from controller.gateway.pods import GatewaySettings
+from controller.gateway.pods import GatewaySettings, gateway_name
 from controller.gateway.pool import ClaimMissing
 from controller.kubernetes import pod_documents
-from controller.kubernetes.client import Api
+from controller.kubernetes.client import MERGE, Api
 from controller.kubernetes.cluster import KubernetesCluster
 from controller.kubernetes.gateways import KubernetesGatewayPods
 from controller.kubernetes.recorder import Note, Recorder
@@ -117,31 +117,82 @@ async def test_a_server_that_restarts_shows_the_pods_again(api_server: ApiServer
 # --- Gateways
 
 
+def a_claim(name: str) -> dict[str, Any]:
+    """A claim that nothing binds."""
+    resources = {"requests": {"storage": "1Gi"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": resources},
+    }
+
+
+def names(api_server: ApiServer) -> str:
+    """The names of all pods, a line each."""
+    return api_server.kubectl("get", "pods", "-o", "name")
+
+
 async def test_a_gateway_is_not_waited_for_when_its_claim_goes(
     api_server: ApiServer, api: Api
 ) -> None:
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "never-bound"},
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    api_server.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    api_server.kubectl("apply", "-f", "-", stdin=json.dumps(a_claim("never-bound")))
     settings = GatewaySettings(image="none")
     async with (
         KubernetesGatewayPods(api, settings, look_again_s=0.05) as pods,
         asyncio.timeout(TIMEOUT_S),
     ):
         waiting = asyncio.create_task(pods.ensure("default", "never-bound"))
-        await eventually(lambda: "gateway" in api_server.kubectl("get", "pods", "-o", "name"))
+        await eventually(lambda: gateway_name("never-bound") in names(api_server))
         assert not waiting.done()
         api_server.kubectl("delete", "pvc", "never-bound", "--wait=false")
         with pytest.raises(ClaimMissing, match="'never-bound'"):
             await waiting
         await pods.delete("default", "never-bound")
+
+
+@pytest.mark.parametrize("how", ["silent", "never seen", "leaving"])
+async def test_a_gateway_on_a_lost_node_is_replaced(
+    api_server: ApiServer, api: Api, how: str
+) -> None:
+    claim = "lost-node"
+    api_server.kubectl("apply", "-f", "-", stdin=json.dumps(a_claim(claim)))
+    path = pod_documents.path("default", gateway_name(claim))
+    async with (
+        KubernetesGatewayPods(api, GatewaySettings(image="none"), look_again_s=0.05) as pods,
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        waiting = asyncio.create_task(pods.ensure("default", claim))
+        await eventually(lambda: gateway_name(claim) in names(api_server))
+        first = (await api.call("GET", path))["metadata"]["uid"]
+        target = {"apiVersion": "v1", "kind": "Node", "name": "lost"}
+        binding = {"metadata": {"name": gateway_name(claim)}, "target": target}
+        await api.call("POST", f"{path}/binding", body=binding)
+        if how == "silent":
+            conditions = [
+                {"type": "Ready", "status": "False"},
+                {"type": "ContainersReady", "status": "True"},
+            ]
+            status = {"phase": "Running", "startTime": "2030-01-01T00:00:00Z"}
+            body = {"status": {**status, "conditions": conditions}}
+            await api.call("PATCH", f"{path}/status", body=body, content_type=MERGE)
+        elif how == "leaving":
+            api_server.kubectl("delete", "pod", gateway_name(claim), "--wait=false")
+
+        def replaced() -> bool:
+            uid = api_server.kubectl(
+                "get",
+                "pod",
+                gateway_name(claim),
+                "-o",
+                "jsonpath={.metadata.uid}",
+                "--ignore-not-found",
+            )
+            return uid not in ("", first)
+
+        await eventually(replaced)
+        waiting.cancel()
+        await pods.delete("default", claim)
 
 
 # --- Events
