@@ -93,8 +93,9 @@ class Cell:
 
     @property
     def restarts(self) -> bool:
-        """Whether the group must start again. On a full disk it depends on the moment."""
-        return self.fault not in (Fault.CONTROLLER_KILLED, Fault.DISK_FULL)
+        """Whether the group must start again. On a full disk it depends on the moment, and beside
+        an agent that is frozen training goes on, and may be over before its silence counts."""
+        return self.fault not in (Fault.CONTROLLER_KILLED, Fault.DISK_FULL, Fault.AGENT_FROZEN)
 
     @property
     def elastic(self) -> bool:
