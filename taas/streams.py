@@ -75,11 +75,11 @@ def resumed(
     backoff: Backoff | None = None
     away = False
     while True:
-        opened = time.monotonic()
+        opened, told = time.monotonic(), False
         call = _open(method, request, deadline, retry)
         try:
             for answer in call:
-                backoff = None
+                backoff, told = None, True
                 if away and retry.on_back is not None:
                     retry.on_back()
                 away = False
@@ -92,7 +92,13 @@ def resumed(
         except grpc.RpcError as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut("the time given for the stream is over") from error
-            if time.monotonic() - opened > _STEADY_S:
+            steady = time.monotonic() - opened > _STEADY_S
+            # A stream that was let in ends when its token expires; by then the file of the token
+            # may hold a new one, which is shown when it is opened again.
+            let_in = told or steady
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED and let_in:
+                continue
+            if steady:
                 backoff = None
             backoff = backoff or Backoff(retry.reconnect_for_s)
             away = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 TOKEN_HEADER = "authorization"
 _SCHEME = "bearer "
-# How long a stream goes on before the right to it is asked for again; nothing is sent in between
-# that the next question would have held back.
-RECHECK_S = 300.0
+# How long a stream goes on before it is asked again whose its token is and what he may. Answers are
+# kept for up to a minute, so what was taken away is noticed within five.
+RECHECK_S = 240.0
 # Streams of one pod: an agent has one, and for a moment the one before it.
 _STREAMS_OF_A_POD = 4
 # A message that has come in part is held, at most 4 MiB each. So a caller's requests are received
@@ -75,7 +75,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
                 return self._for_anybody(handler)
             if rule.who is rules.Who.WORKER:
                 return self._for_worker(handler, await self._access.pod(token))
-            return self._for_caller(handler, rule, await self._access.caller(token))
+            return self._for_caller(handler, rule, token, await self._access.caller(token))
         except TaasError as error:
             return rpc_handlers.refusing(error)
 
@@ -100,7 +100,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
 
         return rpc_handlers.receiving(handler, call)
 
-    def _for_caller(self, handler: Any, rule: rules.Rule, caller: Caller) -> Any:
+    def _for_caller(self, handler: Any, rule: rules.Rule, token: str, caller: Caller) -> Any:
         behavior = rpc_handlers.behavior_of(handler)
         room = self._turns.transfer if rule.transfer else self._turns.stream
 
@@ -122,24 +122,24 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
             async with room(caller.name):
                 each = coming(requests)
                 first = await _first(each)
-                if first:
-                    await self._check(caller, rule, first[0])
-                return await behavior(_after(first, each), context)
+                if not first:
+                    return await behavior(each, context)
+                await self._check(caller, rule, first[0])
+                given = self._while_allowed(token, rule, first[0], _after(first, each))
+                return await behavior(given, context)
 
         async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            loop = asyncio.get_running_loop()
             async with room(caller.name):
                 # Without a request of its own to look at, to be known is enough.
                 several = handler.request_streaming
                 asked = None if several else await received(requests)
                 await self._check(caller, rule, asked)
-                again = loop.time() + self._recheck_s
                 given = coming(requests) if several else asked
-                async with aclosing(behavior(given, context)) as answers:
-                    async for answer in answers:
-                        if loop.time() > again:
-                            await self._check(caller, rule, asked)
-                            again = loop.time() + self._recheck_s
+                async with (
+                    aclosing(behavior(given, context)) as answers,
+                    aclosing(self._while_allowed(token, rule, asked, answers)) as allowed,
+                ):
+                    async for answer in allowed:
                         yield answer
 
         async def write(requests: AsyncIterator[Any], context: Any) -> Any:
@@ -173,6 +173,20 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no generic
             if request is None:
                 return
             yield request
+
+    async def _while_allowed(
+        self, token: str, rule: rules.Rule, asked: Any, messages: AsyncIterator[Any]
+    ) -> AsyncGenerator[Any]:
+        """Yield what goes over an open stream. Raises as at its beginning when the token is no
+        longer good, or its owner may no longer do what was asked for."""
+        loop = asyncio.get_running_loop()
+        again = loop.time() + self._recheck_s
+        async for message in messages:
+            if loop.time() > again:
+                # He may have left a group since, so what is known of him is not enough.
+                await self._check(await self._access.caller(token), rule, asked)
+                again = loop.time() + self._recheck_s
+            yield message
 
     async def _check(self, caller: Caller, rule: rules.Rule, request: Any) -> None:
         """Raise PermissionDenied unless the caller may do what the request asks for."""

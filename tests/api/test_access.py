@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import taas
-from controller.access.callers import Caller, PodIdentity
+from controller.access.callers import Action, Caller, PodIdentity, Verdict
 from controller.access.certificates import Shown, make, make_authority
 from controller.access.guard import Guard
 from controller.access.rules import RULES
@@ -22,8 +23,8 @@ from controller.access.turns import Turns
 from controller.limits import CallLimits
 from controller.server import Listener
 from controller.wire_errors import ErrorInterceptor
+from protos.taas.v1 import history_pb2, job_pb2, training_service_pb2_grpc, worker_service_pb2_grpc
 from protos.taas.v1 import training_service_pb2 as pb
-from protos.taas.v1 import training_service_pb2_grpc, worker_service_pb2_grpc
 from tests.api.world import BOUND_S, NAMESPACE, Agent, World, archive, create_request, job_name
 from tests.api.world import served as world_served
 from tests.fakes import FakeAccess
@@ -188,6 +189,122 @@ async def test_a_call_without_a_rule_is_nobodys(folder: Path, access: FakeAccess
             assert "nobody may call" in (await call.details() or "")
     finally:
         await server.stop(None)
+
+
+class Telling(training_service_pb2_grpc.TrainingServiceServicer):
+    """Tells a watcher of one event each time the test lets it, and takes uploads."""
+
+    def __init__(self) -> None:
+        self.happened: asyncio.Queue[str] = asyncio.Queue()
+        self.arrived = asyncio.Event()
+
+    async def WatchTrainingJob(
+        self, request: pb.WatchTrainingJobRequest, context: Any
+    ) -> AsyncIterator[pb.WatchTrainingJobResponse]:
+        while True:
+            cursor = await self.happened.get()
+            yield pb.WatchTrainingJobResponse(event=history_pb2.Event(cursor=cursor))
+
+    async def UploadSource(
+        self, requests: AsyncIterator[pb.UploadSourceRequest], context: Any
+    ) -> job_pb2.Source:
+        async for _ in requests:
+            self.arrived.set()
+        return job_pb2.Source()
+
+
+class TeamAccess(FakeAccess):
+    """Lets everybody of one group do everything, and nobody else anything."""
+
+    async def verdict(self, caller: Caller, action: Action) -> Verdict:
+        self._ask()
+        return Verdict("team" in caller.groups)
+
+
+@asynccontextmanager
+async def telling_to(folder: Path, access: FakeAccess) -> AsyncIterator[tuple[Telling, Any]]:
+    """Serve streams whose token and right are asked for again with each message."""
+    telling = Telling()
+    guard = Guard(access, Turns(CallLimits()), recheck_s=0)
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), guard])
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(telling, server)
+    server.add_insecure_port(f"unix:{folder}/guarded.sock")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{folder}/guarded.sock") as channel:
+            yield telling, training_service_pb2_grpc.TrainingServiceStub(channel)
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def watching(folder: Path, access: FakeAccess) -> AsyncIterator[tuple[Telling, Any]]:
+    """Give ada an open watch that has told her of one event."""
+    async with telling_to(folder, access) as (telling, stub):
+        request = pb.WatchTrainingJobRequest(name=job_name("mnist"))
+        call = stub.WatchTrainingJob(request, metadata=bearer("ada's"), timeout=BOUND_S)
+        telling.happened.put_nowait("first")
+        assert (await call.read()).event.cursor == "first"
+        yield telling, call
+
+
+@pytest.mark.parametrize(
+    ("change", "ends"),
+    [
+        pytest.param(lambda a: a.callers.clear(), CODE.UNAUTHENTICATED, id="token"),
+        pytest.param(
+            lambda a: a.callers.update({"ada's": Caller("ada")}), CODE.PERMISSION_DENIED, id="group"
+        ),
+        pytest.param(lambda a: setattr(a, "away", True), CODE.UNAVAILABLE, id="nobody to ask"),
+    ],
+)
+async def test_an_open_stream_ends_when_what_opened_it_is_taken_away(
+    folder: Path, change: Callable[[FakeAccess], None], ends: grpc.StatusCode
+) -> None:
+    access = TeamAccess()
+    access.callers = {"ada's": Caller("ada", groups=("team",))}
+    async with watching(folder, access) as (telling, call):
+        change(access)
+        telling.happened.put_nowait("not for her")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is ends
+
+
+async def test_an_open_stream_ends_when_the_right_is_taken_away(
+    folder: Path, access: FakeAccess
+) -> None:
+    async with watching(folder, access) as (telling, call):
+        access.rights.discard(("ada", "watch", "default", ""))
+        telling.happened.put_nowait("not for her")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is CODE.PERMISSION_DENIED
+
+
+async def test_an_upload_ends_when_its_token_is_taken_away(
+    folder: Path, access: FakeAccess
+) -> None:
+    async with telling_to(folder, access) as (telling, stub):
+        call = stub.UploadSource(metadata=bearer("ada's"), timeout=BOUND_S)
+        header, data = upload("default")
+        await call.write(header)
+        await asyncio.wait_for(telling.arrived.wait(), BOUND_S)
+        access.callers.clear()
+        await call.write(data)
+        assert await call.code() is CODE.UNAUTHENTICATED
+
+
+async def test_an_open_stream_goes_on_while_its_token_is_good(
+    folder: Path, access: FakeAccess
+) -> None:
+    async with watching(folder, access) as (telling, call):
+        for cursor in ("second", "third"):
+            before = access.questions
+            telling.happened.put_nowait(cursor)
+            assert (await call.read()).event.cursor == cursor
+            # Whose the token is, and whether he may.
+            assert access.questions == before + 2
 
 
 async def test_a_workers_token_opens_no_other_door(world: World, access: FakeAccess) -> None:

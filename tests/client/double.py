@@ -86,6 +86,7 @@ class Double(TrainingServiceServicer):
         self.faults: dict[str, list[grpc.StatusCode]] = {}
         # Streams of a method break off after so many answers; one entry a stream.
         self.breaks: dict[str, list[int]] = {}
+        self.break_code = grpc.StatusCode.UNAVAILABLE
         self.max_source_bytes = 512 << 20
         self.changed = threading.Condition()
         self.script = script
@@ -277,7 +278,7 @@ class Double(TrainingServiceServicer):
                     self.changed.wait(5)
                 event = held.events[position]
             if left == 0:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "a fault of the test")
+                context.abort(self.break_code, "a fault of the test")
             left -= 1
             position += 1
             yield wire.WatchTrainingJobResponse(event=event)
@@ -303,7 +304,7 @@ class Double(TrainingServiceServicer):
             if number <= int(request.cursor or 0):
                 continue
             if left == 0:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "a fault of the test")
+                context.abort(self.break_code, "a fault of the test")
             left -= 1
             yield wire.StreamLogsResponse(worker=worker, text=text, cursor=str(number))
 
@@ -367,7 +368,7 @@ class Double(TrainingServiceServicer):
         left = self.breaks["DownloadFile"].pop(0) if self.breaks.get("DownloadFile") else -1
         for begin in range(0, len(data), 10_000):
             if left == 0:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "a fault of the test")
+                context.abort(self.break_code, "a fault of the test")
             left -= 1
             yield wire.DownloadFileResponse(data=data[begin : begin + 10_000])
 

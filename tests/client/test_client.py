@@ -23,6 +23,7 @@ from taas.errors import (
     ServiceUnavailable,
     TaasError,
     TimedOut,
+    Unauthenticated,
 )
 from tests.client import double, events
 from tests.client.double import Running
@@ -145,6 +146,32 @@ def test_watch_gives_up(client: Client, running: Running, job: str) -> None:
         list(client.watch("mnist", reconnect_for_s=0.3, on_lost=lost.append))
     assert lost
     running.up()
+
+
+def test_a_stream_whose_token_has_expired_goes_on_with_the_renewed_one(
+    client: Client, running: Running, job: str
+) -> None:
+    running.double.break_code = grpc.StatusCode.UNAUTHENTICATED
+    running.double.breaks = {"WatchTrainingJob": [3, 5]}
+    running.double.emit(job, *events.scripted("good", 2))
+    lost: list[ServiceUnavailable] = []
+    seen = list(client.watch("mnist", on_lost=lost.append))
+    assert [e.cursor for e in seen] == [e.cursor for e in running.double.jobs[job].events]
+    assert lost == []
+
+
+def test_a_stream_whose_token_is_not_renewed_ends(
+    client: Client, running: Running, job: str
+) -> None:
+    running.double.break_code = grpc.StatusCode.UNAUTHENTICATED
+    running.double.breaks = {"WatchTrainingJob": [3, 0]}
+    running.double.emit(job, *events.scripted("good", 2))
+    stream = client.watch("mnist")
+    seen = [next(stream).cursor for _ in range(3)]
+    with pytest.raises(Unauthenticated):
+        next(stream)
+    assert seen == [e.cursor for e in running.double.jobs[job].events][:3]
+    assert running.double.breaks["WatchTrainingJob"] == []
 
 
 def test_watch_of_what_is_not_there(client: Client) -> None:
