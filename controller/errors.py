@@ -37,6 +37,10 @@ class JobNotFound(TaasError):
         self.what = what
 
 
+# The remedy of JobNotFound for who still reads a job when another one has its name.
+REPLACED = "it was deleted, and what `taas list` shows under that name is another job"
+
+
 class JobExists(TaasError):
     """Another job has this name."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from controller import wire_store
 from controller.cursors import WatchCursor
+from controller.errors import REPLACED, JobNotFound
 from controller.live import Live, LiveJob
 from controller.model import Job, JobKey, LogEntry
 from controller.ports import JobStore, Storage
@@ -31,7 +32,7 @@ class History:
     async def watch(self, key: JobKey, cursor: WatchCursor) -> AsyncIterator[history_pb2.Event]:
         """Yield all events after the cursor, then what happens, until the job is final and told.
 
-        Raises JobNotFound when the job is deleted meanwhile.
+        Raises JobNotFound when the job is deleted meanwhile, also if another one has its name.
         """
         live = self._live.job(cursor.uid)
         exhausted: _Standing | None = None  # where the job stood when storage had no more
@@ -40,7 +41,7 @@ class History:
             version = live.signal.version
             job = await self._store.get(key)
             if job.uid != cursor.uid:
-                return
+                raise JobNotFound(str(key), REPLACED)
             standing = _standing(job, live)
             look = standing != exhausted
             async for event, behind in self._pass(job, live, cursor, look=look):

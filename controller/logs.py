@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from controller.cursors import LogCursor
+from controller.errors import REPLACED, JobNotFound
 from controller.live import Live, LiveJob
 from controller.model import Job, JobKey
 from controller.ports import JobStore, Storage
@@ -50,7 +51,10 @@ class Logs:
     async def read(
         self, key: JobKey, indexes: Sequence[int], cursor: LogCursor, *, follow: bool
     ) -> AsyncIterator[LogText]:
-        """Yield the lines behind the cursor; with follow, until the job is final and told."""
+        """Yield the lines behind the cursor; with follow, until the job is final and told.
+
+        Raises JobNotFound when the job is deleted meanwhile, also if another one has its name.
+        """
         live = self._live.job(cursor.uid)
         offsets = dict(cursor.offsets)
         exhausted: dict[int, _Standing] = {}  # where each log stood when there was no more
@@ -61,7 +65,9 @@ class Logs:
             while True:
                 version = live.signal.version
                 job = await self._store.get(key)
-                last = job.uid != cursor.uid or job.status.phase.final or not follow
+                if job.uid != cursor.uid:
+                    raise JobNotFound(str(key), REPLACED)
+                last = job.status.phase.final or not follow
                 told = False
                 for index in indexes:
                     standing = _standing(job, live, index)

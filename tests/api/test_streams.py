@@ -9,7 +9,13 @@ import grpc
 import pytest
 
 from controller.model import JobKey, WorkerState
-from protos.taas.v1 import history_pb2, job_pb2, worker_service_pb2, worker_service_pb2_grpc
+from protos.taas.v1 import (
+    history_pb2,
+    job_pb2,
+    training_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
 from protos.taas.v1 import training_service_pb2 as pb
 from tests.api.world import BOUND_S, Agent, World, job_name, served, trained, until
 
@@ -175,20 +181,64 @@ async def test_a_cursor_of_another_job_is_refused(world: World, kind: str) -> No
     assert "belongs to another job" in (caught.value.details() or "")
 
 
-async def test_a_deleted_job_ends_its_watchers(world: World) -> None:
-    job = await world.submit("one")
-    watching = asyncio.create_task(events(world, "one"))
-    await world.pods("one", 1)
-    await world.client.DeleteTrainingJob(pb.DeleteTrainingJobRequest(name=job.name))
+async def removed(world: World) -> None:
+    """Delete the job and wait until nothing is left of it."""
+    await world.client.DeleteTrainingJob(pb.DeleteTrainingJobRequest(name=job_name("one")))
 
     async def gone() -> bool:
         world.cluster.finish_deletions()
         return await world.store.keys() == ()
 
     await until(gone)
+
+
+async def test_a_deleted_job_ends_its_watchers(world: World) -> None:
+    await world.submit("one")
+    watching = asyncio.create_task(events(world, "one"))
+    await world.pods("one", 1)
+    await removed(world)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await watching
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", ["WatchTrainingJob", "StreamLogs"])
+async def test_who_has_not_read_while_another_job_took_the_name_gets_nothing_of_that(
+    world: World, kind: str
+) -> None:
+    await world.submit("one")
+    agent = await world.agent("one", 0)
+    await agent.start()
+    # More than is sent ahead of a reader: 64 KiB, and what gRPC holds at either end.
+    await agent.log(("x" * 1000 + "\n") * 2000)
+    notice = history_pb2.Notice(message="x" * 1000)
+    for _ in range(2000):
+        await agent.record(notice=notice, tell=False)
+    requests = {
+        "WatchTrainingJob": pb.WatchTrainingJobRequest(name=job_name("one")),
+        "StreamLogs": pb.StreamLogsRequest(name=job_name("one"), follow=True),
+    }
+    told: list[str] = []
+
+    async def read(call: Any) -> None:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            told.append(str(response))
+
+    # Without probing for bandwidth the window stays what HTTP/2 begins with.
+    options = [("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(world.address, options=options) as channel:
+        stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+        call = getattr(stub, kind)(requests[kind])
+        await call.read()
+        await agent.leave()
+        await removed(world)
+        other = await trained(world, "one")
+        await other.log("of the other\n" * 300_000)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(read(call), BOUND_S)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "default/one" in (caught.value.details() or "")
+    assert "of the other" not in "".join(told)
 
 
 async def logs(world: World, **request: Any) -> str:

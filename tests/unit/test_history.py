@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import json_format
 
 from controller.cursors import LogCursor, WatchCursor
+from controller.errors import JobNotFound
 from controller.history import History
 from controller.live import Live
 from controller.local.storage import FolderStorage
@@ -59,6 +60,7 @@ class World:
     """A job, and what its chief and the controller do."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.store = CountingStore()
         self.storage = CountingStorage(root)
         self.live = Live()
@@ -193,6 +195,40 @@ async def test_a_reader_of_a_log_hears_how_much_is_left_out(world: World) -> Non
         tail = await logs.tail(world.job, [0], lines)
         told = [t async for t in logs.read(world.job.key, [0], tail, follow=False)]
         assert b"".join(text.data for text in told) == text
+
+
+async def namesake(world: World) -> Job:
+    """Replace the job by another one of its name, whose worker has printed more."""
+    await world.store.remove(world.job)
+    world.live.wake(world.job.uid)
+    job = await world.store.create(a_job())
+    assert (job.key, job.uid == world.job.uid) == (world.job.key, False)
+    await world.store.put_status(job, replace(running(), phase=Phase.SUCCEEDED), ())
+    paths = JobPaths(world.root, job.key.namespace, job.key.name, job.uid)
+    paths.logs.mkdir(parents=True)
+    paths.log_file(0).write_text("first of the other\nsecond of the other\n")
+    return job
+
+
+async def test_a_watcher_is_told_that_another_job_took_the_name(world: World) -> None:
+    await world.becomes(running(), told=True)
+    watching = world.watch()
+    assert (await anext(watching)).HasField("state")
+    await namesake(world)
+    with pytest.raises(JobNotFound, match=r"default/mnist .* is another job"):
+        await anext(watching)
+
+
+@pytest.mark.parametrize("follow", [True, False])
+async def test_a_reader_gets_no_byte_of_the_log_of_a_namesake(world: World, follow: bool) -> None:
+    await world.becomes(running())
+    world.paths.log_file(0).write_text("first\n")
+    logs = Logs(world.store, world.storage, world.live, Workers(world.live, lambda key: None))
+    reading = logs.read(world.job.key, [0], LogCursor(world.job.uid), follow=follow)
+    assert (await anext(reading)).data == b"first\n"
+    await namesake(world)
+    with pytest.raises(JobNotFound, match=r"default/mnist .* is another job"):
+        await anext(reading)
 
 
 async def test_a_follower_of_logs_reads_only_what_no_agent_tells(world: World) -> None:
