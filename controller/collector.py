@@ -99,8 +99,11 @@ class Collector:
         async with slots:
             try:
                 await self._storage.collect_sources(*claim, known.used)
-            except TaasError as error:
-                _log.warning("cannot collect the sources of %s/%s yet: %s", *claim, error)
+            except Exception as error:
+                # A claim that fails in whatever way ends no round, and not the service with it.
+                expected = isinstance(error, TaasError)
+                what = "cannot collect the sources of %s/%s yet: %s"
+                _log.warning(what, *claim, error, exc_info=not expected)
                 return
         self._known[claim] = replace(known, last=now)
 

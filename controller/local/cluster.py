@@ -282,12 +282,28 @@ class ProcessCluster:
 
     async def _forget(self, uid: str) -> None:
         """Remove what is on disk of a pod, its row last, so that a crash in between is repeated."""
+        if await self._cleared(uid):
+            try:
+                await self._table.remove(uid)
+            except ClusterUnavailable as error:
+                _log.warning("pod %s: %s; the next controller removes its row", uid, error)
+        self._drop(uid)
+
+    async def _cleared(self, uid: str) -> bool:
+        """Remove the folder of a pod, and say whether it is gone. Whatever a program did to its
+        files, it ends no more than their removal: all other pods are followed beside this."""
         try:
             await asyncio.to_thread(remove_tree, self._folder / uid)
-            await self._table.remove(uid)
-        except (OSError, ClusterUnavailable) as error:
-            _log.warning("pod %s: %s; the next controller removes what is left", uid, error)
-        self._drop(uid)
+        except Exception as error:
+            expected = isinstance(error, OSError)
+            _log.warning(
+                "pod %s: its files stay: %s; the next controller tries again",
+                uid,
+                error,
+                exc_info=not expected,
+            )
+            return False
+        return True
 
     # --- After a start
 
@@ -301,10 +317,7 @@ class ProcessCluster:
         for uid in (folders | running) - self._entries.keys():
             _log.warning("pod %s is on no record; ending what is left of it", uid)
             await self._end_processes(uid)
-            try:
-                await asyncio.to_thread(remove_tree, self._folder / uid)
-            except OSError as error:
-                _log.warning("pod %s: %s; the next controller tries again", uid, error)
+            await self._cleared(uid)
         living = [pod for pod in pods if not pod.ended and leader.lives(self._folder / pod.uid)]
         locks = {leader.lock_path(self._folder / pod.uid): pod.uid for pod in living}
         found = await asyncio.to_thread(sweep.holders, frozenset(locks))

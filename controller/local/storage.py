@@ -199,6 +199,13 @@ class FolderStorage:
         await asyncio.to_thread(self._collect_sources, namespace, keep)
 
     def _collect_sources(self, namespace: str, keep: frozenset[str]) -> None:
+        try:
+            self._remove_unused(namespace, keep)
+        except OSError as error:
+            named = error.filename or self._root / SOURCES
+            raise unavailable(Path(os.fsdecode(named)), error) from error
+
+    def _remove_unused(self, namespace: str, keep: frozenset[str]) -> None:
         folder = self._root / SOURCES
         horizon = time.time() - _SOURCE_IDLE_S
         for path in _listing(reference(self._root, namespace, "")):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -140,6 +140,30 @@ async def test_what_a_pod_left_behind_while_nobody_looked_is_ended(tmp_path: Pat
     async with _opened(tmp_path) as world:
         await pods_until(world.cluster, job, lambda pods: pods[0].phase is PodPhase.FAILED)
         assert living([stray]) == []
+
+
+async def test_a_pod_goes_however_deep_its_files_lie_and_the_next_one_starts(
+    world: ProcessWorld, dig: Callable[[Path, int], int]
+) -> None:
+    job = a_job()
+    await world.create(job, 0)
+    folder = world.home / "pods" / (await world.pod(job, 0)).uid
+    os.close(dig(folder / "scratch", 1200))
+    await world.cluster.delete(job, "mnist-0", 0)
+    await pods_until(world.cluster, job, lambda pods: not pods)
+    assert not folder.exists()
+    await world.create(job, 0)
+
+
+async def test_what_a_pod_without_a_record_left_deep_down_goes(
+    tmp_path: Path, dig: Callable[[Path, int], int]
+) -> None:
+    scratch = tmp_path / "home" / "pods" / "unknown" / "scratch"
+    scratch.mkdir(parents=True)
+    os.close(dig(scratch, 1200))
+    async with _opened(tmp_path) as world:
+        assert list((tmp_path / "home" / "pods").iterdir()) == []
+        await world.create(a_job(), 0)
 
 
 async def test_one_pods_death_leaves_its_neighbour_alone(world: ProcessWorld) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import time
@@ -44,11 +45,14 @@ class Watched(FolderStorage):
         self.root = root
         self.collected: list[tuple[str, str, frozenset[str]]] = []
         self.away: set[str] = set()
+        self.broken: set[str] = set()
         self.told = asyncio.Event()
 
     async def collect_sources(self, namespace: str, claim: str, keep: frozenset[str]) -> None:
         if namespace in self.away:
             raise ClusterUnavailable("the claim is away")
+        if namespace in self.broken:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         await super().collect_sources(namespace, claim, keep)
         self.collected.append((namespace, claim, keep))
         self.told.set()
@@ -155,6 +159,21 @@ async def test_a_claim_that_is_away_is_tried_again_and_holds_up_no_other(
     await collector.round(NOON)
     assert [namespace for namespace, *_ in storage.collected] == ["other"]
     storage.away = set()
+    await collector.round(NOON + timedelta(minutes=10))
+    assert [namespace for namespace, *_ in storage.collected] == ["other", "default"]
+
+
+async def test_a_claim_that_fails_in_an_unknown_way_is_tried_again_and_holds_up_no_other(
+    store: FakeStore, storage: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.create(using("a" * 64, "job"))
+    await store.create(replace(a_job("job", namespace="other")))
+    storage.broken = {"default"}
+    collector = Collector(store, storage)
+    await collector.round(NOON)
+    assert [namespace for namespace, *_ in storage.collected] == ["other"]
+    assert "Stale file handle" in caplog.text
+    storage.broken = set()
     await collector.round(NOON + timedelta(minutes=10))
     assert [namespace for namespace, *_ in storage.collected] == ["other", "default"]
 

@@ -16,6 +16,7 @@ import pytest
 
 from controller.errors import ClusterUnavailable, InvalidJob
 from controller.local import uploads
+from controller.local.uploads import reference
 from controller.model import DEFAULT_CLAIM
 from controller.ports import SourceWriter, Storage
 from tests.contracts.worlds import eventually
@@ -157,3 +158,11 @@ async def test_sources_that_nobody_uses_are_removed(storage: Storage, root: Path
     assert not source_archive(root, shared).exists()
     assert not source_archive(root, others).exists()
     await left.abort()
+
+
+async def test_a_folder_in_a_references_place_is_named(storage: Storage, root: Path) -> None:
+    in_the_way = reference(root, "default", DIGEST)
+    in_the_way.mkdir(parents=True)
+    os.utime(in_the_way, (0, 0))
+    with pytest.raises(ClusterUnavailable, match=f"{in_the_way}: Is a directory"):
+        await storage.collect_sources("default", DEFAULT_CLAIM, frozenset())
