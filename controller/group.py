@@ -136,7 +136,9 @@ class _Case:
         """When the agent's silence becomes a loss; None for a pod whose agent never called."""
         if self.agent is None:
             return None
-        return max(self.agent.heard, self.since) + HEARTBEAT_LIMIT
+        # Heard at a moment that is still to come: before the clock was set back.
+        heard = self.agent.heard if self.agent.heard <= self.now else self.since
+        return max(heard, self.since) + HEARTBEAT_LIMIT
 
     def entry(self, state: WorkerState, reason: str = "") -> Worker:
         return Worker(self.index, state, reason, self.pod.name if self.pod else "")

@@ -21,6 +21,7 @@ from controller.ports import Cluster, JobStore, Storage
 from controller.refusals import Refusals
 from controller.render import PodSettings, assignment, render
 from controller.rendezvous import rendezvous
+from controller.wakefulness import Wake
 from controller.workers import Workers
 
 _log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class World:
     metrics: Metrics
     pods: Callable[[], PodSettings]
     clock: Callable[[], datetime]
-    since: datetime
+    wake: Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +207,10 @@ async def reconcile(world: World, key: JobKey) -> Pass:
         return Pass()
     pods = await world.cluster.pods(job)
     world.workers.believe_only(job.uid, {pod.uid for pod in pods})
-    now = world.clock()
+    awake = world.wake.look()
+    now = awake.now
     refused = world.refusals.of(job.uid)
-    seen = Seen(pods, world.workers.members(job.uid), world.since, refused)
+    seen = Seen(pods, world.workers.members(job.uid), awake.since, refused)
     decision = rendezvous(job, seen, now)
     planned = plan(replace(job, status=decision.status), pods, now, refused=refused)
     before = job.status

@@ -416,7 +416,8 @@ class MemberSeen:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that is seen of a job's world. `since` is when this controller began to look."""
+    """All that is seen of a job's world. `since` is when this controller began to look, or went on
+    after a break in which it heard nobody."""
 
     pods: tuple[PodSeen, ...]  # by index
     members: tuple[MemberSeen, ...]  # by index

@@ -59,13 +59,13 @@ def _kept_up(
 ) -> Plan:
     """Replace what was lost, create what is missing, remove what is too much."""
     broken = _broken(job.status, pods)
-    killed = [p for p in broken if now >= _replaceable_at(p)]
+    killed = [p for p in broken if now >= _replaceable_at(p, now)]
     surplus = [p for p in _surplus(job, pods) if p not in killed]
     delete = sorted([*killed, *surplus], key=lambda p: p.index)
     missing = _missing(job, pods)
     held = {r.index: _asked_again_at(r) for r in refused if r.index in missing}
     held = {index: at for index, at in held.items() if now < at}
-    waits = [*held.values(), *(_replaceable_at(p) for p in broken if p not in killed)]
+    waits = [*held.values(), *(_replaceable_at(p, now) for p in broken if p not in killed)]
     return Plan(
         job.status,
         delete=_names(delete),
@@ -101,9 +101,9 @@ def _broken(status: Status, pods: tuple[PodSeen, ...]) -> list[PodSeen]:
     return [p for p in pods if p.index not in done and (_ended(p) or p.name in lost)]
 
 
-def _replaceable_at(pod: PodSeen) -> datetime:
+def _replaceable_at(pod: PodSeen, now: datetime) -> datetime:
     """Return when a broken pod may be replaced: a silent one at once."""
-    return pod.created + SHORTEST_POD_LIFE if _ended(pod) else pod.created
+    return pod.created + SHORTEST_POD_LIFE if _ended(pod) else now
 
 
 def _asked_again_at(refused: RefusedSeen) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from controller.ports import Cluster, JobStore, Storage
 from controller.refusals import Refusals
 from controller.render import PodSettings
 from controller.service import TrainingService
+from controller.wakefulness import Wake
 from controller.wire_errors import ErrorInterceptor
 from controller.worker_service import WorkerService
 from controller.workers import Workers
@@ -62,7 +64,7 @@ _OPTIONS = [
 
 
 def utc_now() -> datetime:
-    """Return the time; the only clock of the controller."""
+    """Return the time; all that the controller dates, it dates by this clock."""
     return datetime.now(UTC)
 
 
@@ -128,6 +130,7 @@ async def serving(
     queue = WorkQueue()
     workers = Workers(live, queue.add)
     metrics = Metrics(workers.connected)
+    wake = Wake(utc_now, time.monotonic)
     world = World(
         store,
         cluster,
@@ -138,7 +141,7 @@ async def serving(
         metrics,
         pods,
         clock=utc_now,
-        since=utc_now(),
+        wake=wake,
     )
     # Agents may be newer than the controller: an upgrade that was taken back must not end them.
     errors = ErrorInterceptor(strict=[_TRAINING])
@@ -168,6 +171,7 @@ async def serving(
     healthy = _add_standard_services(server)
     addresses = Addresses(callers_at.add_to(server), workers_at.add_to(workers_server))
     async with listening(metrics_address, metrics), asyncio.TaskGroup() as group:
+        waking = group.create_task(wake.keep())
         reconciling = group.create_task(Loop(world, queue).run())
         collecting = group.create_task(collect(store, storage, utc_now))
         await asyncio.gather(server.start(), workers_server.start())
@@ -179,6 +183,7 @@ async def serving(
         finally:
             await healthy.enter_graceful_shutdown()
             await asyncio.gather(server.stop(_STOP_GRACE_S), workers_server.stop(_STOP_GRACE_S))
+            waking.cancel()
             reconciling.cancel()
             collecting.cancel()
 

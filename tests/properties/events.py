@@ -109,6 +109,9 @@ _faults = st.one_of(
     _anyone.map(lambda i: _one(f"agent {i} returns", _reach(i, reachable=True))),
     _anyone.map(lambda i: _one(f"worker {i} completes", _complete(i))),
     st.just(_one("controller restarts", w.restart)),
+    st.just(_one("controller stands still", lambda world: w.stand_still(world, 60))),
+    # Ahead: where the clock is set back, no books can hold every second once.
+    st.just(_one("clock jumps", lambda world: w.set_clock(world, 3600))),
     st.sampled_from([_one(f"later {s}", _later(s)) for s in (20, 40, 400)]),
 )
 _wishes = st.one_of(

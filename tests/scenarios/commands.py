@@ -10,8 +10,10 @@ worker 1 exits CRASHED OutOfMemory a trainer ends, with an outcome and a reason
 pod 1 fails Evicted | vanishes | leaves
 agent 1 silent | hangs up | returns
 tick 30s                           time passes, then the controller acts once
+clock jumps 3600s | -3600s         it is set, then the controller acts before any agent reports
 suspend | resume | cancel | delete | scale 4
 controller restarts                it is lost and begins anew
+controller stands still 60s        then it acts before it has read what agents said meanwhile
 controller dies | half dies        so it is after storing a status, or after one order more
 """
 
@@ -65,7 +67,9 @@ def _execute(world: World | None, words: list[str]) -> tuple[World, list[str]]:
         world = _happen(world, words)
     if words[0] not in ("stabilize", "hold", "deny", "unhold", "pods"):
         dies_after = {"dies": 0, "half": 1}.get(words[1]) if words[0] == "controller" else None
-        world, done = w.reconcile(w.report(world), dies_after=dies_after)
+        unheard = words[:2] in (["clock", "jumps"], ["controller", "stands"])
+        world = world if unheard else w.report(world)
+        world, done = w.reconcile(world, dies_after=dies_after)
         note(world, done)
     return world, [*output, _summary(world)]
 
@@ -99,6 +103,10 @@ def _happen(world: World, words: list[str]) -> World:
             return w.reach(world, int(index), reachable=returns, hangs_up=hangs_up)
         case ["tick", time]:
             return w.tick(world, float(time.removesuffix("s")))
+        case ["clock", "jumps", time]:
+            return w.set_clock(world, float(time.removesuffix("s")))
+        case ["controller", "stands", "still", time]:
+            return w.stand_still(world, float(time.removesuffix("s")))
         case ["controller", "restarts"]:
             return w.restart(world)
         case ["controller", "dies"] | ["controller", "half", "dies"]:

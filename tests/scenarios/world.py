@@ -37,8 +37,10 @@ from controller.model import (
 )
 from controller.plan import Plan, plan
 from controller.rendezvous import rendezvous
+from controller.wakefulness import Wakefulness
 
 DAWN = datetime(2026, 1, 1, tzinfo=UTC)
+_FIRST_LOOK = Wakefulness.begun(DAWN, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,13 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything. `known` is what the controller was told by agents since it began."""
+    """Everything. `known` is what the controller was told by agents since it began. `steady_s` is
+    the clock that nobody sets."""
 
     job: Job
     now: datetime = DAWN
-    since: datetime = DAWN
+    steady_s: float = 0.0
+    looked: Wakefulness = _FIRST_LOOK  # At the clocks, by the controller.
     pods: tuple[Pod, ...] = ()
     known: tuple[MemberSeen, ...] = ()
     uids: int = 0
@@ -114,7 +118,12 @@ class World:
 
     @property
     def seen(self) -> Seen:
-        return Seen(tuple(p.seen for p in self.pods), self.known, self.since, self.refused)
+        since = self.awake.since
+        return Seen(tuple(p.seen for p in self.pods), self.known, since, self.refused)
+
+    @property
+    def awake(self) -> Wakefulness:
+        return self.looked.looked(self.now, self.steady_s)
 
     @property
     def trainers(self) -> tuple[Trainer, ...]:
@@ -152,7 +161,7 @@ def reconcile(world: World, *, dies_after: int | None = None) -> tuple[World, Pa
     so many orders were sent."""
     done = decide(world)
     job = replace(world.job, status=done.plan.status)
-    world = replace(world, job=job, log=world.log + done.entries)
+    world = replace(world, job=job, log=world.log + done.entries, looked=world.awake)
     if dies_after is not None:
         for order in done.orders[:dies_after]:
             world = _deliver(world, order)
@@ -168,7 +177,8 @@ def reconcile(world: World, *, dies_after: int | None = None) -> tuple[World, Pa
 
 def restart(world: World) -> World:
     """Lose the controller and start it again: it knows what is stored, and pods."""
-    return replace(world, since=world.now, known=(), refused=())
+    begun = Wakefulness.begun(world.now, world.steady_s)
+    return replace(world, looked=begun, known=(), refused=())
 
 
 def report(world: World) -> World:
@@ -440,7 +450,22 @@ def _complete(world: World, trainer: Trainer) -> bool:
 
 def tick(world: World, seconds: float = 1.0) -> World:
     """Let time pass; agents within reach speak at its end."""
-    return report(replace(world, now=world.now + timedelta(seconds=seconds)))
+    awake = world.awake
+    world = stand_still(world, seconds)
+    # The controller looks at its clocks all the time.
+    looked = replace(awake, now=world.now, steady_s=world.steady_s)
+    return report(replace(world, looked=looked))
+
+
+def stand_still(world: World, seconds: float) -> World:
+    """Let time pass in which the controller does nothing and hears nobody."""
+    world = set_clock(world, seconds)
+    return replace(world, steady_s=world.steady_s + seconds)
+
+
+def set_clock(world: World, seconds: float) -> World:
+    """Set the clock ahead, or back, while no time passes."""
+    return replace(world, now=world.now + timedelta(seconds=seconds))
 
 
 def stabilize(world: World, note: Callable[[World, Pass], None] | None = None) -> World:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -150,3 +151,27 @@ def test_kills_change_nothing_about_the_result(
     assert story.test == calm
     check_books(job.status, story)
     until(lambda: not list(service.processes(name)), "the workers to leave")
+
+
+def test_a_controller_that_stood_still_takes_nobody_for_silent(service: Service) -> None:
+    client, story = service.client(), Story()
+    client.submit(TASK, name="still", workers=2, parameters={"steps": "1000000"})
+    watching = following(client, "still", story)
+    after_a_step(story)
+    assert service.controller is not None
+    service.controller.send_signal(signal.SIGSTOP)
+    try:
+        # Longer than the silence that makes a worker lost.
+        time.sleep(8)
+    finally:
+        service.controller.send_signal(signal.SIGCONT)
+    after_a_step(story)
+    client.cancel("still")
+    watching.join(BOUND_S)
+    assert not watching.is_alive()
+    story.check()
+    phases = [e.state.to for e in story.events if e.HasField("state")]
+    assert Phase.Value("PHASE_RESTARTING") not in phases
+    status = client.get("still").status
+    assert (status.restarts, status.generation) == (0, 1)
+    assert "this process was stopped" in (service.home / "controller.log").read_text()

@@ -1,40 +1,54 @@
-"""The loop shares its thread with everybody who calls."""
+"""The loop shares its thread with everybody who calls, and trusts no clock that jumped."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from controller.live import Live
 from controller.local.storage import FolderStorage
-from controller.loop import Loop, WorkQueue, World
+from controller.loop import Loop, WorkQueue, World, reconcile
 from controller.metrics import Metrics
 from controller.model import Job, LogEntry, Phase, Status
 from controller.refusals import Refusals
 from controller.render import PodSettings
+from controller.wakefulness import Wake
 from controller.workers import Workers
-from tests.builders import T0, running
+from tests.builders import T0, agent, at, running
 from tests.contracts.jobs import a_job
+from tests.contracts.worlds import manifest, pod_name
 from tests.fakes import FakeCluster, FakeStore
 
 
 def _loop(store: FakeStore, metrics: Metrics, storage: Path) -> Loop:
-    live, queue = Live(), WorkQueue()
-    world = World(
+    queue = WorkQueue()
+    return Loop(_world(store, metrics, storage, queue), queue)
+
+
+def _world(
+    store: FakeStore,
+    metrics: Metrics,
+    storage: Path,
+    queue: WorkQueue,
+    *,
+    clock: Callable[[], datetime] = lambda: T0,
+) -> World:
+    live = Live()
+    return World(
         store,
-        FakeCluster(),
+        FakeCluster(now=clock),
         FolderStorage(storage),
         Workers(live, queue.add),
         live,
         Refusals(),
         metrics,
         lambda: PodSettings("unix:/nowhere", str(storage)),
-        clock=lambda: T0,
-        since=T0,
+        clock=clock,
+        wake=Wake(clock, lambda: 0.0),
     )
-    return Loop(world, queue)
 
 
 async def test_others_have_their_turns_between_passes_that_write_nothing(tmp_path: Path) -> None:
@@ -90,3 +104,27 @@ async def test_passes_wait_for_the_store_together(tmp_path: Path) -> None:
             await metrics.first.wait()
     finally:
         looping.cancel()
+
+
+async def test_a_pass_that_comes_first_after_a_break_takes_nobody_for_silent(
+    tmp_path: Path,
+) -> None:
+    store, now = FakeStore(), T0
+    world = _world(store, Metrics(), tmp_path, WorkQueue(), clock=lambda: now)
+    cluster = world.cluster
+    assert isinstance(cluster, FakeCluster)
+    job = await store.create(replace(a_job(), status=running()))
+    for index in (0, 1):
+        await cluster.apply(job, manifest(pod_name(job, index), index, ["true"]))
+        cluster.pod_runs(job.key, index)
+        uid = cluster.pod(job.key, index).seen.uid
+        world.workers.connect(job.key, job.uid, agent(index, running=1, pod_uid=uid))
+    now = at(3600)
+    await reconcile(world, job.key)
+    assert (await store.get(job.key)).status.phase is Phase.RUNNING
+    world.wake.look()
+    now = at(3603)
+    world.wake.look()
+    now = at(3606)
+    await reconcile(world, job.key)
+    assert (await store.get(job.key)).status.phase is Phase.RESTARTING
