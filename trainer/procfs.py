@@ -16,3 +16,8 @@ def stat(pid: int | str) -> list[str]:
     """
     text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     return text.rpartition(")")[2].split()
+
+
+def name(pid: int | str) -> str:
+    """Return the name of a process as the kernel keeps it. Raises OSError if it is gone."""
+    return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()

@@ -18,7 +18,7 @@ import grpc.aio
 
 from protos.taas.v1 import worker_service_pb2 as wire
 from protos.taas.v1 import worker_service_pb2_grpc
-from trainer import contract
+from trainer import contract, procfs
 from trainer.storage import JobPaths, source_archive
 
 T = TypeVar("T")
@@ -234,7 +234,7 @@ def processes_of(pod_uid: str) -> list[int]:
             continue
         try:
             env = (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            state = procfs.stat(folder.name)[procfs.STATE]
         except OSError:
             continue
         if wanted in env.split(b"\0") and state != "Z":
@@ -277,7 +277,7 @@ async def zygote_of(agent: int) -> int:
 def name_of(pid: int) -> str:
     """Return the name of a process, empty if there is none."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return procfs.name(pid)
     return ""
 
 

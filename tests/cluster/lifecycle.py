@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.cluster import cgroups, control_plane, images, layout, nodes, pki, programs
 from tests.cluster.commands import run, say, wait_until
 from tests.cluster.images import Images
+from trainer import procfs
 
 # The kubelet sets these for the whole machine; `down` puts them back.
 _TUNED = (
@@ -233,7 +234,7 @@ def kill_service(name: str, service: str) -> None:
 def _program(pid: int) -> str:
     """The name of what a process runs, or nothing if it is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return procfs.name(pid)
     return ""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import contract
+from trainer import contract, procfs
 
 AGENT, TRAINER = "taas-agent", "taas-trainer"
 # Only keeps a broken run from hanging.
@@ -40,7 +40,7 @@ class Process:
     @property
     def lives(self) -> bool:
         """Whether it is there and has not ended."""
-        return _state(Path(f"/proc/{self.pid}/stat")) not in ("", "Z", "X")
+        return _state(self.pid) not in ("", "Z", "X")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it is there."""
@@ -59,7 +59,7 @@ def _found(uid: str, names: tuple[str, ...]) -> Iterator[Process]:
         if not entry.isdigit():
             continue
         try:
-            name = Path(f"/proc/{entry}/comm").read_text().strip()
+            name = procfs.name(entry)
             if names and name not in names:
                 continue
             raw = Path(f"/proc/{entry}/environ").read_bytes()
@@ -101,12 +101,13 @@ def go_on(processes: Iterable[Process]) -> None:
 
 def stands(process: Process) -> bool:
     """Whether none of its threads runs: it is stopped, or has ended."""
-    threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
-    return all(_state(thread) in ("T", "Z", "X", "") for thread in threads)
+    threads = Path(f"/proc/{process.pid}/task").glob("*")
+    states = (_state(f"{process.pid}/task/{thread.name}") for thread in threads)
+    return all(state in ("T", "Z", "X", "") for state in states)
 
 
-def _state(stat: Path) -> str:
+def _state(pid: int | str) -> str:
     try:
-        return stat.read_text().rpartition(")")[2].split()[0]
+        return procfs.stat(pid)[procfs.STATE]
     except OSError:
         return ""
