@@ -63,7 +63,7 @@ def undisturbed(site: Site, steps: int) -> dict[str, str]:
     job = site.client.wait(job.name)
     assert (job.status.phase, job.status.restarts) == (PHASE_SUCCEEDED, 0), job.status
     _, digests = final(site, job, steps)
-    site.client.delete(job.name)
+    site.client.delete(job.name, allow_missing=True)
     return digests
 
 
@@ -86,7 +86,7 @@ def chaos(site: Site, plan: Plan, digests: dict[str, str]) -> Outcome:
     outcome.restarts = dict(job.status.restarts_by_reason)
     outcome.goodput = job.status.goodput
     outcome.wrong += _wrong(site, job, subject, digests)
-    site.client.delete(job.name)
+    site.client.delete(job.name, allow_missing=True)
     gone(site, job)
     return outcome
 

@@ -64,7 +64,7 @@ def calm(site: Site, folder: Path) -> Calm:
     saved, digests = final(site, job, STEPS)
     shutil.copytree(saved, folder)
     found = Calm(folder, digests, story(site, job).test)
-    site.client.delete(job.name)
+    site.client.delete(job.name, allow_missing=True)
     return found
 
 
@@ -89,7 +89,7 @@ def trial(site: Site, cell: Cell, undisturbed: Calm) -> Result:
     site.mended()
     after = _After(cell, job, story(site, job), generation)
     wrong = [*after.wrong(), *_unlike(site, job, after.told, undisturbed, cell)]
-    site.client.delete(job.name)
+    site.client.delete(job.name, allow_missing=True)
     gone(site, job)
     return Result("; ".join(wrong), after.reasons, after.recomputed, after.seconds(struck.at))
 
