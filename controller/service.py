@@ -202,14 +202,10 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
     ) -> job_pb2.TrainingJob:
         """Let a held job go on, if asked to from an earlier step of its own."""
         if request.from_step:
-            await self._check_step(request)
-
-        def resumed(job: Job) -> Spec:
-            spec = replace(job.spec, suspend=False)
-            back = Rewind(request.from_step, job.status.generation)
-            return replace(spec, rewind=back) if request.from_step else spec
-
-        return await self._change(request.name, resumed, "cannot be resumed")
+            return await self._go_back(request.name, request.from_step)
+        return await self._change(
+            request.name, lambda job: replace(job.spec, suspend=False), "cannot be resumed"
+        )
 
     async def CancelTrainingJob(
         self, request: pb.CancelTrainingJobRequest, context: Any
@@ -321,17 +317,32 @@ class TrainingService(training_service_pb2_grpc.TrainingServiceServicer):
             except Conflict:
                 continue
 
-    async def _check_step(self, request: pb.ResumeTrainingJobRequest) -> None:
-        """Raise InvalidJob unless the job has a checkpoint of that step, and WrongState if it
-        might remove it meanwhile."""
-        job = await self._store.get(parse_names.job_name(request.name, "name"))
-        step = request.from_step
-        if job.status.phase is not Phase.SUSPENDED:
-            raise WrongState(
-                request.name,
-                f"cannot go back to step {step}: it is {job.status.phase.value.lower()}; suspend "
-                "it first, and choose a step of `taas checkpoints` then",
-            )
+    async def _go_back(self, name: str, step: int) -> job_pb2.TrainingJob:
+        """Let a held job go on from the checkpoint of a step. Raises InvalidJob if it has none,
+        and WrongState if the job might remove it meanwhile."""
+        seen = await self._store.get(parse_names.job_name(name, "name"))
+        if _goes_back(seen, step):
+            return wire.job_to_wire(seen)
+        _check_held(seen, name, step)
+        await self._check_step(seen, step)
+
+        def sent_back(job: Job) -> Spec:
+            if _goes_back(job, step):
+                return job.spec
+            # Storage may have taken half a minute to answer.
+            _check_held(job, name, step)
+            if (job.uid, job.status.generation) != (seen.uid, seen.status.generation):
+                raise WrongState(
+                    name,
+                    f"cannot go back to step {step}: it went on while its checkpoints were looked "
+                    "at; choose a step of `taas checkpoints` again",
+                )
+            return replace(job.spec, suspend=False, rewind=Rewind(step, job.status.generation))
+
+        return await self._change(name, sent_back, "cannot be resumed")
+
+    async def _check_step(self, job: Job, step: int) -> None:
+        """Raise InvalidJob unless the job has a checkpoint of that step."""
         steps = sorted({c.step for c in await self._storage.checkpoints(job)})
         if step not in steps:
             there = ", ".join(map(str, steps[-10:])) or "it has none"
@@ -356,6 +367,29 @@ def _same(existing: Job, new: Job) -> Job:
     if parse.same_request(existing, new):
         return existing
     raise JobExists(wire.resource_name(existing.key))
+
+
+def _goes_back(job: Job, step: int) -> bool:
+    """Say whether a job was let go on from that step already, and no generation came after the
+    one that begins there: then the call is one whose answer was lost."""
+    rewind, generation = job.spec.rewind, job.status.generation
+    if job.spec.suspend or rewind is None or rewind.step != step:
+        return False
+    return rewind.generation in (generation, generation - 1)
+
+
+def _check_held(job: Job, name: str, step: int) -> None:
+    """Raise WrongState unless a job is suspended and to stay so: one that runs may remove the
+    checkpoint of that step."""
+    phase = job.status.phase
+    if phase is Phase.SUSPENDED and job.spec.suspend:
+        return
+    state = "being resumed" if phase is Phase.SUSPENDED else phase.value.lower()
+    raise WrongState(
+        name,
+        f"cannot go back to step {step}: it is {state}; suspend it first, and choose a step of "
+        "`taas checkpoints` then",
+    )
 
 
 def _checkpoint_of(artifact: pb.Artifact) -> str | None:

@@ -1,6 +1,8 @@
 """Jobs through the API: created once, listed, changed, ended, deleted."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,10 +14,20 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from controller.errors import ClusterRefused
-from controller.model import Phase
+from controller.local.storage import FolderStorage
+from controller.model import Job, Phase
 from protos.taas.v1 import job_pb2
 from protos.taas.v1 import training_service_pb2 as pb
-from tests.api.world import NAMESPACE, World, archive, create_request, job_name, until
+from tests.api.world import (
+    NAMESPACE,
+    Agent,
+    World,
+    archive,
+    create_request,
+    job_name,
+    served,
+    until,
+)
 from trainer.storage import MANIFEST, JobPaths, Manifest, checkpoint_id
 
 
@@ -260,33 +272,119 @@ async def test_the_service_says_what_it_is(world: World) -> None:
     assert info.max_workers == 8
 
 
-async def test_a_held_job_goes_back_to_a_step_that_it_has(world: World) -> None:
-    job = await world.submit("one")
+def back(world: World, step: int) -> Any:
+    """Call for the job to go on from a step."""
+    request = pb.ResumeTrainingJobRequest(name=job_name("one"), from_step=step)
+    return world.client.ResumeTrainingJob(request)
 
-    def back(step: int) -> Any:
-        request = pb.ResumeTrainingJobRequest(name=job.name, from_step=step)
-        return world.client.ResumeTrainingJob(request)
 
-    error = await refusal(back(10))
-    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "suspend it first" in (error.details() or "")
-    await world.client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=job.name))
+async def held(world: World) -> None:
+    """Hold the job and wait until it is."""
+    await world.client.SuspendTrainingJob(pb.SuspendTrainingJobRequest(name=job_name("one")))
 
-    async def held() -> bool:
+    async def suspended() -> bool:
         world.cluster.finish_deletions()
         return (await world.job("one")).status.phase is Phase.SUSPENDED
 
-    await until(held)
-    error = await refusal(back(10))
+    await until(suspended)
+
+
+async def saved(world: World, step: int) -> None:
+    """Let the job have a checkpoint of that step."""
+    paths = JobPaths(world.root, "default", "one", (await world.job("one")).uid)
+    folder = paths.checkpoints / checkpoint_id(step, 1)
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text(Manifest(step, 1, 0.0, ()).to_json())
+
+
+async def run_and_stop(world: World) -> None:
+    """Let a generation of the job come and be held."""
+    agent = await world.agent("one", 0)
+    await agent.start()
+    await stopped(world, agent)
+
+
+async def stopped(world: World, agent: Agent) -> None:
+    """Hold the job while its worker trains."""
+    suspending = asyncio.create_task(held(world))
+    await agent.order("stop")
+    await agent.exit("STOPPED")
+    await suspending
+
+
+async def test_a_held_job_goes_back_to_a_step_that_it_has(world: World) -> None:
+    await world.submit("one")
+    error = await refusal(back(world, 10))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "suspend it first" in (error.details() or "")
+    await held(world)
+    error = await refusal(back(world, 10))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (error.details() or "").startswith("fromStep: 10 is the step of no checkpoint")
-    paths = JobPaths(world.root, "default", "one", (await world.job("one")).uid)
-    folder = paths.checkpoints / checkpoint_id(10, 1)
-    folder.mkdir(parents=True)
-    (folder / MANIFEST).write_text(Manifest(10, 1, 0.0, ()).to_json())
-    resumed = await back(10)
+    await saved(world, 10)
+    resumed = await back(world, 10)
     assert not resumed.spec.suspend
     assert resumed.spec.rewind == job_pb2.Rewind(step=10, generation=0)
+
+
+async def test_to_go_back_to_a_step_may_be_asked_for_again(world: World) -> None:
+    """The answer may be lost; until another generation comes, the same call is that one again."""
+    await world.submit("one")
+    await held(world)
+    await saved(world, 10)
+    rewind = job_pb2.Rewind(step=10, generation=0)
+    assert (await back(world, 10)).spec.rewind == rewind
+    await world.phase("one", "PENDING")
+    again = await back(world, 10)
+    assert (again.spec.rewind, again.spec.suspend) == (rewind, False)
+    agent = await world.agent("one", 0)
+    await agent.start()
+    assert (await back(world, 10)).spec.rewind == rewind
+    error = await refusal(back(world, 20))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    # Held again, it is asked for anew.
+    await stopped(world, agent)
+    assert (await back(world, 10)).spec.rewind == job_pb2.Rewind(step=10, generation=1)
+    await run_and_stop(world)
+    await world.client.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=job_name("one")))
+    await (await world.agent("one", 0)).start()
+    error = await refusal(back(world, 10))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Meanwhile(FolderStorage):
+    """A storage in which something happens while checkpoints are asked for."""
+
+    happens: Callable[[], Awaitable[None]] | None = None
+
+    async def checkpoints(self, job: Job) -> Any:
+        found = await super().checkpoints(job)
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            await happens()
+        return found
+
+
+@pytest.mark.parametrize("then", ["it goes on", "it is held again"])
+async def test_a_job_that_goes_on_while_its_checkpoints_are_looked_at_is_not_sent_back(
+    folder: Path, then: str
+) -> None:
+    storage = Meanwhile(folder / "storage")
+    async with served(folder, storage=storage) as world:
+        await world.submit("one")
+        await held(world)
+        await saved(world, 10)
+
+        async def happens() -> None:
+            await world.client.ResumeTrainingJob(pb.ResumeTrainingJobRequest(name=job_name("one")))
+            if then == "it is held again":
+                await run_and_stop(world)
+
+        storage.happens = happens
+        error = await refusal(back(world, 10))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "cannot go back to step 10" in (error.details() or "")
+        assert (await world.job("one")).spec.rewind is None
 
 
 async def test_a_lender_must_be_a_job_of_the_namespace(world: World) -> None:
