@@ -6,11 +6,13 @@ Whether the cluster has such nodes, classes and quotas is for the cluster to say
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct, Value
 
 from controller import overlay
 from controller.errors import InvalidJob
@@ -72,6 +74,7 @@ def check_pod(pod: job_pb2.PodOptions, field: str) -> None:
     check_labels(pod.node_selector, f"{field}.nodeSelector")
     check_dns_name(pod.priority_class_name, f"{field}.priorityClassName", "PriorityClass")
     check_dns_name(pod.service_account_name, f"{field}.serviceAccountName", "ServiceAccount")
+    _check_numbers(pod.template, f"{field}.template")
     _check_template(json_format.MessageToDict(pod.template), f"{field}.template")
 
 
@@ -110,6 +113,27 @@ def _check_quantities(quantities: Mapping[str, str], field: str) -> None:
                 f"{field}[{shown(name)}]",
                 f"{shown(quantity)} is no quantity; write for example '2', '500m' or '4Gi'",
             )
+
+
+def _check_numbers(struct: Struct, field: str) -> None:
+    """Refuse what a Struct can hold and JSON cannot."""
+    for name, value in sorted(struct.fields.items()):
+        _check_number(value, f"{field}.{name}")
+
+
+def _check_number(value: Value, field: str) -> None:
+    match value.WhichOneof("kind"):
+        case "number_value" if not math.isfinite(value.number_value):
+            raise InvalidJob(
+                field,
+                f"{value.number_value!r} is no number of JSON; write a finite one, or a text in "
+                "quotes",
+            )
+        case "struct_value":
+            _check_numbers(value.struct_value, field)
+        case "list_value":
+            for i, item in enumerate(value.list_value.values):
+                _check_number(item, f"{field}[{i}]")
 
 
 def _check_template(template: Mapping[str, Any], field: str) -> None:

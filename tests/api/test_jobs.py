@@ -1,6 +1,7 @@
 """Jobs through the API: created once, listed, changed, ended, deleted."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,15 @@ async def test_health_and_reflection_answer(world: World) -> None:
 async def test_the_service_says_what_it_is(world: World) -> None:
     info = await world.client.GetServiceInfo(pb.GetServiceInfoRequest())
     assert info.max_workers == 8
+
+
+async def test_a_template_with_a_number_that_json_does_not_have_is_refused(world: World) -> None:
+    request = create_request("one")
+    spec = request.training_job.spec.pod.template.fields["spec"].struct_value
+    spec.fields["priority"].number_value = math.inf
+    error = await refusal(world.client.CreateTrainingJob(request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields(error) == ["trainingJob.spec.pod.template.spec.priority"]
 
 
 def back(world: World, step: int) -> Any:

@@ -11,6 +11,8 @@ from controller.errors import InvalidJob
 from controller.parse_pod import check_pod
 from protos.taas.v1 import job_pb2
 
+PORT = "spec.containers[1].ports[1].containerPort"
+
 
 def refusal(template: dict[str, Any]) -> InvalidJob:
     struct = Struct()
@@ -93,6 +95,18 @@ def test_a_template_is_refused(template: dict[str, Any], field: str, says: str) 
     error = refusal(template)
     assert error.field == f"pod.template.{field}".rstrip(".")
     assert says in error.why
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")], ids=str)
+def test_a_number_that_json_does_not_have_is_refused(number: float) -> None:
+    for template, field in [
+        ({"spec": {"priority": number}}, "spec.priority"),
+        (worker(ports=[{"containerPort": 1}, {"containerPort": number}]), PORT),
+        ({"a": [[number]]}, "a[0][0]"),
+    ]:
+        error = refusal(template)
+        assert error.field == f"pod.template.{field}"
+        assert error.why.startswith(f"{number!r} is no number of JSON; ")
 
 
 def test_labels_and_annotations_with_another_prefix_are_free() -> None:
