@@ -276,8 +276,8 @@ class Pace:
 
 @contextlib.contextmanager
 def closing_all(*things: Any) -> Iterator[None]:
-    """Close all of them at the end, whatever happens."""
+    """Close all of them at the end, in this order, whatever happens."""
     with contextlib.ExitStack() as stack:
-        for thing in things:
+        for thing in reversed(things):
             stack.callback(thing.close)
         yield

@@ -122,8 +122,8 @@ class _Run:
             return self._watch()
         learner = self._build(strategy.join(self._assignment))
         chief = chief_of(self._assignment, self._reports)
-        # Closed in reverse order: what is lost of a curve is told in a record.
-        closing = (chief.records, chief.curves, chief.insights) if chief else ()
+        # What is lost of a curve is told in a record.
+        closing = (chief.insights, chief.curves, chief.records) if chief else ()
         with progress.closing_all(*closing):
             return self._train(learner, chief)
 

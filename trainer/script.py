@@ -44,8 +44,8 @@ class _Run:
 
     def run(self) -> ExitCode:
         chief = chief_of(self._assignment, self._reports)
-        # Closed in reverse order: what is lost of a curve is told in a record.
-        closing = (chief.records, chief.curves) if chief else ()
+        # What is lost of a curve is told in a record.
+        closing = (chief.curves, chief.records) if chief else ()
         # Whatever happens when this process ends belongs to the service; from here on it is the
         # script's.
         atexit._clear()

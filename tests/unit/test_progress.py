@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.progress import Curves, Records, Reports
+from trainer.progress import Curves, Records, Reports, closing_all
 from trainer.snapshot import StorageError
 
 
@@ -79,3 +79,22 @@ def test_curves_go_on_when_there_is_room_again(tmp_path: Path) -> None:
     curves.close()
     files = list((tmp_path / "tensorboard" / "train").iterdir())
     assert any(file.stat().st_size for file in files)
+
+
+class Losing:
+    """Tells a record of what it loses when it is closed, and fails."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def close(self) -> None:
+        self._records.notice("Told", "lost")
+        raise StorageError(Path("curves"), "no room")
+
+
+def test_what_is_lost_in_closing_is_in_the_records_that_are_closed_last(tmp_path: Path) -> None:
+    path = tmp_path / "records" / "g000001.jsonl"
+    records = Records(path, generation=1, reports=Reports(None))
+    with pytest.raises(StorageError, match="no room"), closing_all(Losing(records), records):
+        records.notice("Told", "first")
+    assert lines(path.read_text()) == ["first", "lost"]
