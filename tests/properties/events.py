@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from controller.model import EVALUATOR, Failure, Outcome, Reason
+from tests.scenarios import course
 from tests.scenarios import world as w
 from tests.scenarios.world import World
 
@@ -27,11 +28,11 @@ _BAD_ENDS = (
 
 def _progress(world: World) -> World:
     """One good second: everybody does what it should."""
-    return w.report(w.step(w.collectives(w.kubelet(w.tick(world, 1.0)))))
+    return w.report(w.step(w.collectives(w.kubelet(course.tick(world, 1.0)))))
 
 
 def _later(seconds: float) -> Event:
-    return lambda world: w.tick(world, seconds)
+    return lambda world: course.tick(world, seconds)
 
 
 def _pods_only(world: World) -> World:
@@ -109,9 +110,9 @@ _faults = st.one_of(
     _anyone.map(lambda i: _one(f"agent {i} returns", _reach(i, reachable=True))),
     _anyone.map(lambda i: _one(f"worker {i} completes", _complete(i))),
     st.just(_one("controller restarts", w.restart)),
-    st.just(_one("controller stands still", lambda world: w.stand_still(world, 60))),
+    st.just(_one("controller stands still", lambda world: course.stand_still(world, 60))),
     # Ahead: where the clock is set back, no books can hold every second once.
-    st.just(_one("clock jumps", lambda world: w.set_clock(world, 3600))),
+    st.just(_one("clock jumps", lambda world: course.set_clock(world, 3600))),
     st.sampled_from([_one(f"later {s}", _later(s)) for s in (20, 40, 400)]),
 )
 _wishes = st.one_of(

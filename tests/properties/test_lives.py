@@ -15,6 +15,7 @@ from controller.model import Phase, Reason, Spec, Status
 from controller.plan import plan
 from controller.rendezvous import rendezvous
 from tests.properties import events
+from tests.scenarios import course
 from tests.scenarios import world as w
 from tests.scenarios.world import World
 
@@ -90,7 +91,7 @@ def _storm(world: World) -> World:
     for _ in range(6):
         for _ in range(3):
             world = _checked_pass(w.report(w.step(w.collectives(w.kubelet(world)))))
-        world = _checked_pass(w.tick(world, 9))
+        world = _checked_pass(course.tick(world, 9))
     return world
 
 
@@ -109,7 +110,7 @@ def test_every_life_keeps_the_rules_and_comes_to_its_end(
     if not world.job.status.phase.final:
         job = replace(world.job, spec=replace(world.job.spec, suspend=False))
         world = replace(world, job=job)
-    world = w.calm(world, _checked_pass)
+    world = course.calm(world, _checked_pass)
     status = world.job.status
     note(str(status))
     assert status.phase.final, "the job never ends"
@@ -118,7 +119,7 @@ def test_every_life_keeps_the_rules_and_comes_to_its_end(
     if status.phase is Phase.FAILED:
         assert status.last_failure is not None
         _check_deserved(status.last_failure.reason, world)
-    assert not w.stabilize(world).pods, "a finished job keeps pods"
+    assert not course.stabilize(world).pods, "a finished job keeps pods"
 
 
 def _check_deserved(reason: str, world: World) -> None:
@@ -137,7 +138,7 @@ def test_a_job_that_is_deleted_leaves_nothing(spec: Spec, life: list[events.Mome
     world = _live(spec, life)
     world = replace(world, job=replace(world.job, deleting=world.now))
     for _ in range(60):
-        world = w.collectives(w.kubelet(w.tick(w.heal(world), 1.0)))
+        world = w.collectives(w.kubelet(course.tick(w.heal(world), 1.0)))
         world, _done = w.reconcile(world)
         if world.forgotten:
             break

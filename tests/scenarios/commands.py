@@ -32,6 +32,7 @@ from controller.model import (
     StateChange,
     StopOrder,
 )
+from tests.scenarios import course
 from tests.scenarios import world as w
 from tests.scenarios.world import Pass, World
 
@@ -62,7 +63,7 @@ def _execute(world: World | None, words: list[str]) -> tuple[World, list[str]]:
         world = w.submit(_spec(words[1:]))
     assert world is not None, "the first command is submit"
     if words[0] == "stabilize":
-        world = w.stabilize(world, note)
+        world = course.stabilize(world, note)
     elif words[0] != "submit":
         world = _happen(world, words)
     if words[0] not in ("stabilize", "hold", "deny", "unhold", "pods"):
@@ -102,11 +103,11 @@ def _happen(world: World, words: list[str]) -> World:
             returns, hangs_up = what == ["returns"], what == ["hangs", "up"]
             return w.reach(world, int(index), reachable=returns, hangs_up=hangs_up)
         case ["tick", time]:
-            return w.tick(world, float(time.removesuffix("s")))
+            return course.tick(world, float(time.removesuffix("s")))
         case ["clock", "jumps", time]:
-            return w.set_clock(world, float(time.removesuffix("s")))
+            return course.set_clock(world, float(time.removesuffix("s")))
         case ["controller", "stands", "still", time]:
-            return w.stand_still(world, float(time.removesuffix("s")))
+            return course.stand_still(world, float(time.removesuffix("s")))
         case ["controller", "restarts"]:
             return w.restart(world)
         case ["controller", "dies"] | ["controller", "half", "dies"]:

@@ -7,9 +7,8 @@ nothing, and no trainer may start while one of another generation runs anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from controller import events
 from controller.model import (
@@ -448,38 +447,6 @@ def _complete(world: World, trainer: Trainer) -> bool:
     return running == set(trainer.members)
 
 
-def tick(world: World, seconds: float = 1.0) -> World:
-    """Let time pass; agents within reach speak at its end."""
-    awake = world.awake
-    world = stand_still(world, seconds)
-    # The controller looks at its clocks all the time.
-    looked = replace(awake, now=world.now, steady_s=world.steady_s)
-    return report(replace(world, looked=looked))
-
-
-def stand_still(world: World, seconds: float) -> World:
-    """Let time pass in which the controller does nothing and hears nobody."""
-    world = set_clock(world, seconds)
-    return replace(world, steady_s=world.steady_s + seconds)
-
-
-def set_clock(world: World, seconds: float) -> World:
-    """Set the clock ahead, or back, while no time passes."""
-    return replace(world, now=world.now + timedelta(seconds=seconds))
-
-
-def stabilize(world: World, note: Callable[[World, Pass], None] | None = None) -> World:
-    """Let pods start, agents report and the controller act until nothing changes any more."""
-    for _ in range(50):
-        before = world
-        world, done = reconcile(report(collectives(kubelet(world))))
-        if note is not None:
-            note(world, done)
-        if world == before or world.forgotten:
-            return world
-    raise AssertionError("the world does not come to rest")
-
-
 def hold(world: World, index: int, reason: str) -> World:
     """Keep the pods of a worker from starting, for that reason."""
     world = replace(world, held=world.held | {index}, hold_reason=reason)
@@ -498,20 +465,3 @@ def heal(world: World) -> World:
     """Let all faults be over."""
     pods = tuple(replace(p, reachable=True, cut_off=False, held=False) for p in world.pods)
     return replace(world, pods=pods, held=frozenset(), denied=frozenset())
-
-
-def calm(world: World, act: Callable[[World], World]) -> World:
-    """Let the job come to its end in a world without faults; `act` does one pass."""
-    world = heal(world)
-    for _ in range(60):
-        for _ in range(8):
-            world = act(report(collectives(kubelet(world))))
-        if world.job.status.phase.final:
-            return world
-        trained = act(report(step(world, 3)))
-        world = act(report(finish(trained)))
-        if not world.trainers:
-            wake_at = decide(world).wake_at
-            wait = (wake_at - world.now).total_seconds() if wake_at else 1.0
-            world = tick(world, max(wait, 0.1))
-    return world
