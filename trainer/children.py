@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from trainer import procfs
 
@@ -100,15 +99,13 @@ def descendants(keep: Iterable[int]) -> list[int]:
     """Return all living descendants of this process, but `keep` and theirs."""
     kept = set(keep)
     children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for pid in procfs.pids():
         try:
-            fields = procfs.stat(folder.name)
+            fields = procfs.stat(pid)
         except OSError:
             continue  # gone meanwhile
         if fields[procfs.STATE] not in "ZX":
-            children.setdefault(int(fields[procfs.PARENT]), []).append(int(folder.name))
+            children.setdefault(int(fields[procfs.PARENT]), []).append(pid)
     found: list[int] = []
     front = [os.getpid()]
     while front:

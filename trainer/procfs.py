@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 # Fields of /proc/PID/stat behind the name, see proc(5).
 STATE, PARENT, ENV_START, ENV_END = 0, 1, 47, 48
+
+
+def pids() -> Iterator[int]:
+    """Yield the numbers of all processes; each may be gone by then."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            yield int(folder.name)
 
 
 def stat(pid: int | str) -> list[str]:

@@ -229,16 +229,14 @@ def processes_of(pod_uid: str) -> list[int]:
     """Return all living processes that were started for a pod."""
     wanted = f"{contract.ENV_POD_UID}={pod_uid}".encode()
     found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for pid in procfs.pids():
         try:
-            env = (folder / "environ").read_bytes()
-            state = procfs.stat(folder.name)[procfs.STATE]
+            env = Path(f"/proc/{pid}/environ").read_bytes()
+            state = procfs.stat(pid)[procfs.STATE]
         except OSError:
             continue
         if wanted in env.split(b"\0") and state != "Z":
-            found.append(int(folder.name))
+            found.append(pid)
     return found
 
 

@@ -55,14 +55,12 @@ def of_job(uid: str, *names: str) -> list[Process]:
 
 
 def _found(uid: str, names: tuple[str, ...]) -> Iterator[Process]:
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    for pid in procfs.pids():
         try:
-            name = procfs.name(entry)
+            name = procfs.name(pid)
             if names and name not in names:
                 continue
-            raw = Path(f"/proc/{entry}/environ").read_bytes()
+            raw = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
         if b"TAAS_" not in raw:
@@ -71,7 +69,7 @@ def _found(uid: str, names: tuple[str, ...]) -> Iterator[Process]:
         env = {key.decode(errors="replace"): value for key, _, value in pairs}
         if env.get(contract.ENV_JOB_UID) == uid.encode():
             index = int(env[contract.ENV_WORKER_INDEX])
-            yield Process(int(entry), name, index, env[contract.ENV_POD_UID].decode())
+            yield Process(pid, name, index, env[contract.ENV_POD_UID].decode())
 
 
 def trainers(uid: str) -> dict[int, Process]:
