@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.kubernetes import pod_documents
 from controller.kubernetes.client import connected
 from tests.cluster import layout
 from tests.cluster.access import Cluster
@@ -90,7 +91,7 @@ async def _make(pods: Sequence[Mapping[str, Any]]) -> float:
     """Make all of them at once, and return when that began."""
     async with connected(layout.KUBECONFIG) as api:
         began = time.time()
-        path = f"/api/v1/namespaces/{_NAMESPACE}/pods"
+        path = pod_documents.path(_NAMESPACE)
         await asyncio.gather(*(api.call("POST", path, body=pod) for pod in pods))
     return began
 

@@ -35,6 +35,7 @@ from benchmarks import by_hand, machine, record
 from benchmarks.rates import Spread
 from benchmarks.sites import on_own_cluster
 from benchmarks.start import WORKERS, medians, moments, since
+from controller.kubernetes import pod_documents
 from controller.kubernetes.client import connected
 from protos.taas.v1.job_pb2 import TrainingJobSpec
 from tests.cluster import cgroups, layout, lifecycle
@@ -45,7 +46,7 @@ from tests.cluster.team import DIGITS, Team, manifest, new_namespace, team_in
 # Who submits many jobs: so many calls at a time.
 _CALLERS = 16
 _BOUND_S = 300.0
-BY_HAND = "first step of pods made by hand"
+_BY_HAND = "first step of pods made by hand"
 _NOWHERE = {"nodeSelector": {"taas.dev/no-such-node": "true"}}
 
 
@@ -59,7 +60,7 @@ class Pods:
 
     async def follow(self, namespace: str) -> None:
         """Take in each change as it comes."""
-        path = f"/api/v1/namespaces/{namespace}/pods"
+        path = pod_documents.path(namespace)
         wanted = {"labelSelector": "taas.dev/job"}
         async with connected(layout.KUBECONFIG) as api:
             listed = await api.call("GET", path, query=wanted)
@@ -177,12 +178,12 @@ def main() -> int:
         starts = []
         for number in range(arguments.starts):
             theirs = by_hand.start(team.service.cluster, number + 1)
-            starts.append(start(team, f"start-{number}") | {BY_HAND: theirs})
+            starts.append(start(team, f"start-{number}") | {_BY_HAND: theirs})
         taken = take_in(team, arguments.jobs)
     typical = medians(starts)
     for what, seconds in typical.items():
         print(f"{seconds:6.2f} s  {what}")
-    ratio = Spread.of(each["first step"] / each[BY_HAND] for each in starts)
+    ratio = Spread.of(each["first step"] / each[_BY_HAND] for each in starts)
     print(f"first step, service / by hand: {ratio.text(2)}")
     print(json.dumps(taken, indent=1))
     figures = {

@@ -42,7 +42,7 @@ class KubernetesGatewayPods:
     """The GatewayPods of controller.gateway.pool; watches while its `async with` block runs."""
 
     def __init__(self, api: Api, settings: GatewaySettings, *, look_again_s: float = 30.0) -> None:
-        """`look_again_s`: how often the claim is looked at while its gateway's pod is not ready."""
+        """`look_again_s`: how often claim and pod are looked at while the pod does not change."""
         self._api = api
         self._settings = settings
         self._look_again_s = look_again_s
