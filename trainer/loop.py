@@ -202,6 +202,7 @@ class Loop:
         start = first // block
         final = self.step >= self.task.total_steps
         measures = self.learner.measures
+        point: dict[str, float] = {}
         for number in range(start, (self.step - 1) // block + 1):
             if number > start or first % block == 0:
                 self._window = np.zeros_like(self._window)
@@ -212,6 +213,7 @@ class Loop:
                     "lower the learning rate, or look for bad values in the data"
                 )
             end = (number + 1) * block
+            point = {}
             if self.chief and (end <= self.step or final):
                 point = measures.results(self._window)
                 self.chief.curves.point("train", min(end, self.step), point)
@@ -219,7 +221,7 @@ class Loop:
         self._held_out = {}
         if self.chief and (self._pace.due() or final):
             epoch = self.step * self.task.global_batch / self.task.train.size
-            self.chief.records.progress(self._pace.progress(self.step, epoch, self.known))
+            self.chief.records.progress(self._pace.progress(self.step, epoch, point or self.known))
             if self.chief.relay:
                 self.chief.relay.look()
             self.chief.curves.flush()
