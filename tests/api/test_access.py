@@ -248,6 +248,14 @@ async def watching(folder: Path, access: FakeAccess) -> AsyncIterator[tuple[Tell
         yield telling, call
 
 
+async def ended(telling: Telling, call: Any) -> grpc.StatusCode:
+    """Let something happen that a watcher may not be told, and return how the watch ends."""
+    telling.happened.put_nowait("not for her")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    return caught.value.code()
+
+
 @pytest.mark.parametrize(
     ("change", "ends"),
     [
@@ -265,10 +273,7 @@ async def test_an_open_stream_ends_when_what_opened_it_is_taken_away(
     access.callers = {"ada's": Caller("ada", groups=("team",))}
     async with watching(folder, access) as (telling, call):
         change(access)
-        telling.happened.put_nowait("not for her")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert caught.value.code() is ends
+        assert await ended(telling, call) is ends
 
 
 async def test_an_open_stream_ends_when_the_right_is_taken_away(
@@ -276,10 +281,7 @@ async def test_an_open_stream_ends_when_the_right_is_taken_away(
 ) -> None:
     async with watching(folder, access) as (telling, call):
         access.rights.discard(("ada", "watch", "default", ""))
-        telling.happened.put_nowait("not for her")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert caught.value.code() is CODE.PERMISSION_DENIED
+        assert await ended(telling, call) is CODE.PERMISSION_DENIED
 
 
 async def test_an_upload_ends_when_its_token_is_taken_away(

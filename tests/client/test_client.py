@@ -148,12 +148,18 @@ def test_watch_gives_up(client: Client, running: Running, job: str) -> None:
     running.up()
 
 
+def token_expires_after(running: Running, job: str, *events_told: int) -> None:
+    """Let so many watches of a job that comes to its end break off over their token, each after
+    so many events."""
+    running.double.break_code = grpc.StatusCode.UNAUTHENTICATED
+    running.double.breaks = {"WatchTrainingJob": list(events_told)}
+    running.double.emit(job, *events.scripted("good", 2))
+
+
 def test_a_stream_whose_token_has_expired_goes_on_with_the_renewed_one(
     client: Client, running: Running, job: str
 ) -> None:
-    running.double.break_code = grpc.StatusCode.UNAUTHENTICATED
-    running.double.breaks = {"WatchTrainingJob": [3, 5]}
-    running.double.emit(job, *events.scripted("good", 2))
+    token_expires_after(running, job, 3, 5)
     lost: list[ServiceUnavailable] = []
     seen = list(client.watch("mnist", on_lost=lost.append))
     assert [e.cursor for e in seen] == [e.cursor for e in running.double.jobs[job].events]
@@ -163,9 +169,7 @@ def test_a_stream_whose_token_has_expired_goes_on_with_the_renewed_one(
 def test_a_stream_whose_token_is_not_renewed_ends(
     client: Client, running: Running, job: str
 ) -> None:
-    running.double.break_code = grpc.StatusCode.UNAUTHENTICATED
-    running.double.breaks = {"WatchTrainingJob": [3, 0]}
-    running.double.emit(job, *events.scripted("good", 2))
+    token_expires_after(running, job, 3, 0)
     stream = client.watch("mnist")
     seen = [next(stream).cursor for _ in range(3)]
     with pytest.raises(Unauthenticated):

@@ -44,15 +44,12 @@ class Watched(FolderStorage):
         super().__init__(root)
         self.root = root
         self.collected: list[tuple[str, str, frozenset[str]]] = []
-        self.away: set[str] = set()
-        self.broken: set[str] = set()
+        self.failures: dict[str, Exception] = {}  # by namespace
         self.told = asyncio.Event()
 
     async def collect_sources(self, namespace: str, claim: str, keep: frozenset[str]) -> None:
-        if namespace in self.away:
-            raise ClusterUnavailable("the claim is away")
-        if namespace in self.broken:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if namespace in self.failures:
+            raise self.failures[namespace]
         await super().collect_sources(namespace, claim, keep)
         self.collected.append((namespace, claim, keep))
         self.told.set()
@@ -149,31 +146,24 @@ async def test_the_last_jobs_source_goes_an_hour_later(store: FakeStore, storage
     assert len(storage.collected) == 2  # nothing is known of the namespace any more
 
 
-async def test_a_claim_that_is_away_is_tried_again_and_holds_up_no_other(
-    store: FakeStore, storage: Watched
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(ClusterUnavailable("the claim is away"), id="away"),
+        pytest.param(OSError(errno.ESTALE, "Stale file handle"), id="in an unknown way"),
+    ],
+)
+async def test_a_claim_that_fails_is_tried_again_and_holds_up_no_other(
+    store: FakeStore, storage: Watched, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     await store.create(using("a" * 64, "job"))
     await store.create(replace(a_job("job", namespace="other")))
-    storage.away = {"default"}
+    storage.failures = {"default": failure}
     collector = Collector(store, storage)
     await collector.round(NOON)
     assert [namespace for namespace, *_ in storage.collected] == ["other"]
-    storage.away = set()
-    await collector.round(NOON + timedelta(minutes=10))
-    assert [namespace for namespace, *_ in storage.collected] == ["other", "default"]
-
-
-async def test_a_claim_that_fails_in_an_unknown_way_is_tried_again_and_holds_up_no_other(
-    store: FakeStore, storage: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
-    await store.create(using("a" * 64, "job"))
-    await store.create(replace(a_job("job", namespace="other")))
-    storage.broken = {"default"}
-    collector = Collector(store, storage)
-    await collector.round(NOON)
-    assert [namespace for namespace, *_ in storage.collected] == ["other"]
-    assert "Stale file handle" in caplog.text
-    storage.broken = set()
+    assert str(failure) in caplog.text
+    storage.failures = {}
     await collector.round(NOON + timedelta(minutes=10))
     assert [namespace for namespace, *_ in storage.collected] == ["other", "default"]
 
